@@ -1,0 +1,1 @@
+//! Boot configuration of Linux ISOs: isolinux, GRUB, BLS; no I/O.

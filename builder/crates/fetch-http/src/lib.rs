@@ -1,0 +1,1 @@
+//! Drives the fetch state machine over HTTP(S).

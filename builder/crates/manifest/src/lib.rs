@@ -1,0 +1,1 @@
+//! Image manifest, chunk index and signature envelope; no I/O.

@@ -1,0 +1,1 @@
+//! The config slot of stage one: schema, location, patching; no I/O.

@@ -1,0 +1,1 @@
+//! Bodies of the boot-session HTTP API.

@@ -1,0 +1,3 @@
+//! Boots a broken PC from far away.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! PID 1 of stage one: network, verified download, hand-off.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Boots firmware, stage one and second systems in QEMU.
+
+fn main() {}
