@@ -2,3 +2,12 @@
 //!
 //! A library that also holds the subcommands `stage1`, `image` and `key`, so that the one
 //! binary users run only has to list them.
+
+pub mod cli;
+pub mod exit;
+pub mod image;
+pub mod import;
+pub mod key;
+pub mod progress;
+pub mod signing;
+pub mod store;
