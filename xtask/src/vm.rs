@@ -1,0 +1,118 @@
+//! Commands that boot virtual machines: set-up first, then `vm-tests` does the work.
+//!
+//! `vm-tests` gets the parts' places through the environment, so it can also be run alone.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::parts;
+use crate::setup::{self, Ready};
+
+/// `cargo xtask vm`
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run every scenario
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// Print the scenarios' names and exit
+    #[arg(long)]
+    list: bool,
+    /// Scenarios to run; a name that ends in `*` means all that start so
+    names: Vec<String>,
+}
+
+/// `cargo xtask demo`
+#[derive(Args)]
+pub(crate) struct DemoOptions {
+    /// Firmware of the virtual PC
+    #[arg(long, value_parser = ["bios", "uefi"], default_value = "bios")]
+    firmware: String,
+    /// No window, even where there is a display
+    #[arg(long)]
+    headless: bool,
+    /// Speed of the CD in KB/s (1 KB = 1,000 bytes); management controllers reach 300 to 600
+    #[arg(long, value_name = "KB/S", default_value_t = 600)]
+    cd_rate: u32,
+}
+
+/// `cargo xtask bench`
+#[derive(Args)]
+pub(crate) struct BenchOptions {
+    /// What to measure
+    what: Bench,
+}
+
+/// The measurements there are.
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// Bytes and requests over the CD until the loader speaks, beside iPXE and GRUB
+    Stage1Reads,
+    /// Peak RAM of stage one against twice the image plus 128 MiB
+    BootRam,
+}
+
+/// The command `vm`.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let ready = setup::ready()?;
+    let mut command = vm_tests(&ready, "run");
+    if options.list {
+        command.arg("--list");
+    }
+    if options.all {
+        command.arg("--all");
+    }
+    command.args(&options.names);
+    status(&mut command)
+}
+
+/// The scenarios continuous integration runs; whether all passed.
+pub(crate) fn chosen(ready: &Ready) -> Result<bool> {
+    Ok(status(&mut vm_tests(ready, "run"))? == ExitCode::SUCCESS)
+}
+
+/// The command `demo`.
+pub(crate) fn demo(options: &DemoOptions) -> Result<ExitCode> {
+    let ready = setup::ready()?;
+    let mut command = vm_tests(&ready, "demo");
+    command.args([
+        "--firmware",
+        &options.firmware,
+        "--cd-rate",
+        &options.cd_rate.to_string(),
+    ]);
+    if options.headless {
+        command.arg("--headless");
+    }
+    status(&mut command)
+}
+
+/// The command `bench`.
+pub(crate) fn bench(options: &BenchOptions) -> Result<ExitCode> {
+    let ready = setup::ready()?;
+    let what = match options.what {
+        Bench::Stage1Reads => "bench-reads",
+        Bench::BootRam => "bench-ram",
+    };
+    status(&mut vm_tests(&ready, what))
+}
+
+fn vm_tests(ready: &Ready, subcommand: &str) -> Command {
+    let mut command = Command::new(&ready.vm_tests);
+    command
+        .arg(subcommand)
+        .env("SPARETIRE", &ready.sparetire)
+        .env("SPARETIRE_PARTS", parts::dir())
+        .env("SPARETIRE_DIAGNOSTIC", &ready.diagnostic);
+    command
+}
+
+fn status(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().context("starting vm-tests")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
