@@ -1,1 +1,32 @@
-//! Which bytes to ask for next, from whom, and what came back wrong: a state machine without I/O.
+//! Which bytes of an image to ask for next, from whom, and what came back wrong.
+//!
+//! A state machine without sockets, clock or randomness: the caller says what time it is, carries out
+//! [`Action`]s, and hands in what the servers answered. [`Fetcher`] is the machine; [`Sink`] receives the
+//! image, and sees only bytes whose digest the signed index names. The crate `fetch-http` drives it.
+//!
+//! Who controls the bytes: the index is signed and still checked here; everything a server says or sends is
+//! hostile. A server can waste time up to the deadline, never memory, and never a byte of the image.
+//!
+//! Not here: which file an image is (manifest), redirects, proxies and TLS (`fetch-http`).
+
+mod fault;
+mod fetcher;
+mod head;
+mod plan;
+mod progress;
+mod receiver;
+mod source;
+
+pub use fault::{ConnectionFailure, Fault, FetchError, TlsFailure, What};
+pub use fetcher::{Action, FetchEvent, Fetcher, Flow, Request, RequestId, Settings};
+pub use head::Head;
+pub use plan::{MAX_CHUNK, Plan, PlanError};
+pub use progress::Progress;
+
+/// Where the image goes: RAM, a file, later a disk.
+pub trait Sink {
+    /// Takes a verified, decompressed chunk, which starts `offset` bytes into the image.
+    ///
+    /// Chunks come in any order, each once. Holes are never handed over: a sink starts out as zeros.
+    fn chunk(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()>;
+}
