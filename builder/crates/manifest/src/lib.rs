@@ -23,8 +23,8 @@ pub use digest::{Digest, DigestError};
 pub use index::{Chunk, Index, IndexError, PackRef, Place};
 pub use latest::Latest;
 pub use manifest::{
-    BootRecipe, Extent, Firmware, ImageKind, IndexRef, LinuxBoot, Manifest, Medium, NamedExtent,
-    ParseError, Placement,
+    BootRecipe, Extent, Firmware, ImageKind, IndexRef, LinuxBoot, MAX_CMDLINE, Manifest, Medium,
+    NamedExtent, ParseError, Placement,
 };
 pub use name::{ImageName, NameError};
 pub use time::{Timestamp, TimestampError};
