@@ -58,7 +58,7 @@ pub fn build(parts: &Parts, recipe: &Recipe<'_>) -> Result<Built, BuildError> {
     if !recipe.cmdline.bytes().all(|b| (b' '..0x7f).contains(&b)) || recipe.cmdline.len() > MAX_CMDLINE {
         return Err(BuildError::Cmdline);
     }
-    let slot = Slot::new(recipe.config).and_then(|slot| slot.emit()).map_err(BuildError::Slot)?;
+    let slot = Slot::new(recipe.config).map_err(BuildError::Slot)?.emit();
     let initramfs = initramfs::build(&parts.loader, &slot)?;
     let uki = unified_kernel_image(parts, recipe.cmdline, &initramfs.bytes)?;
     let (kernel, loader, uki_size) = (parts.kernel.len(), initramfs.compressed, uki.len());

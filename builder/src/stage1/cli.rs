@@ -249,7 +249,7 @@ fn base_config(file: Option<&Path>, date: i64) -> Result<String> {
 fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
     let mut file = open(&args.file)?;
     if args.reset {
-        file.reset().context("resetting the config slot")?;
+        file.reset();
     } else {
         let overlay = overlay(args)?;
         if overlay.is_empty() {

@@ -50,25 +50,26 @@ impl SlottedFile {
 
     /// Replaces the customization by `overlay` (TOML); the merged configuration must be valid.
     pub fn customize(&mut self, overlay: &str) -> Result<(), CustomizeError> {
-        let slot = self.slot.clone().with_overlay(overlay);
+        let slot = self.slot.with_overlay(overlay).map_err(CustomizeError::Encode)?;
         slot.config().map_err(CustomizeError::Config)?;
-        self.put(slot)
+        self.put(slot);
+        Ok(())
     }
 
     /// Drops the customization: the file is then bit for bit the one that was built.
-    pub fn reset(&mut self) -> Result<(), CustomizeError> {
-        self.put(self.slot.clone().without_overlay())
+    pub fn reset(&mut self) {
+        self.put(self.slot.without_overlay());
     }
 
     /// SHA-256 of the file without its customization: names the build.
-    pub fn build_digest(&self) -> Result<[u8; 32], CustomizeError> {
+    pub fn build_digest(&self) -> [u8; 32] {
         let mut built = self.clone();
-        built.reset()?;
-        Ok(Sha256::digest(&built.bytes).into())
+        built.reset();
+        Sha256::digest(&built.bytes).into()
     }
 
-    fn put(&mut self, slot: Slot) -> Result<(), CustomizeError> {
-        let encoded = slot.emit().map_err(CustomizeError::Encode)?;
+    fn put(&mut self, slot: Slot) {
+        let encoded = slot.emit();
         for &offset in &self.offsets {
             // `parse` proved that every slot lies within the file.
             if let Some(place) = self.bytes.get_mut(offset..offset + encoded.len()) {
@@ -76,7 +77,6 @@ impl SlottedFile {
             }
         }
         self.slot = slot;
-        Ok(())
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
 
     /// A stand-in for a stage-one file: two slots at 512-byte boundaries in filler.
     fn file() -> Vec<u8> {
-        let slot = Slot::new("format = 1\n").unwrap().emit().unwrap();
+        let slot = Slot::new("format = 1\n").unwrap().emit();
         let mut bytes = vec![0x11; 2048];
         bytes.extend_from_slice(&slot);
         bytes.resize(40 * 1024 - 512, 0x22);
@@ -138,7 +138,7 @@ mod tests {
         assert_ne!(slotted.bytes(), &original[..]);
         let mut again = SlottedFile::parse(slotted.bytes().to_vec()).unwrap();
         assert_eq!(again.slot().config().unwrap().server.as_deref(), Some("http://10.0.0.1:8080"));
-        again.reset().unwrap();
+        again.reset();
         assert_eq!(again.bytes(), &original[..]);
     }
 
@@ -163,7 +163,7 @@ mod tests {
         assert!(matches!(SlottedFile::parse(damaged), Err(CustomizeError::Damaged { .. })));
         let cut = original[..offsets[1] + 1000].to_vec();
         assert!(matches!(SlottedFile::parse(cut), Err(CustomizeError::Cut { .. })));
-        let other = Slot::new("format = 1\n# other\n").unwrap().emit().unwrap();
+        let other = Slot::new("format = 1\n# other\n").unwrap().emit();
         let mut unequal = original.clone();
         unequal[offsets[1]..offsets[1] + SLOT_LEN].copy_from_slice(&other);
         assert!(matches!(SlottedFile::parse(unequal), Err(CustomizeError::Unequal { .. })));

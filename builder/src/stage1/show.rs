@@ -123,7 +123,7 @@ pub fn show(file: SlottedFile) -> Result<Shown> {
         format: "uki",
         size: bytes.len(),
         sha256: hex(&Sha256::digest(bytes)),
-        build_sha256: hex(&file.build_digest()?),
+        build_sha256: hex(&file.build_digest()),
         boot_catalog: Vec::new(),
         partitions: Vec::new(),
         files: Vec::new(),
@@ -146,7 +146,9 @@ pub fn show(file: SlottedFile) -> Result<Shown> {
 
 /// The merged configuration with the session token blanked.
 pub fn redacted(slot: &Slot) -> Result<toml::Table> {
-    let mut table = slot.merged().context("parsing the configuration")?;
+    let parse = |text: &str| toml::from_str::<toml::Table>(text).context("parsing the configuration");
+    let mut table = parse(slot.base())?;
+    stage1_config::merge(&mut table, parse(slot.overlay())?);
     if let Some(session) = table.get_mut("session").and_then(toml::Value::as_table_mut)
         && let Some(token) = session.get_mut("token")
     {
@@ -194,7 +196,7 @@ impl Shown {
 
 fn slot_line(offset: usize, slot: &Slot) -> SlotLine {
     let (base, overlay) = (slot.base().len(), slot.overlay().len());
-    SlotLine { offset, base, overlay, capacity: stage1_config::SLOT_LEN - stage1_config::HEADER_LEN }
+    SlotLine { offset, base, overlay, capacity: stage1_config::slot::CAPACITY }
 }
 
 /// Fills in the catalog, partitions and files; returns the kernel of the BIOS path.
