@@ -265,8 +265,7 @@ pub fn poll(waiting: &mut [Waiting<'_>], timeout: Duration) -> Result<(), SysErr
     let milliseconds = libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX);
     // SAFETY: pointer and length describe `fds`; every descriptor in it is borrowed for longer
     // than the call.
-    let result =
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+    let result = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
     if result < 0 {
         let error = SysError::last(format!("poll({} descriptors, {milliseconds})", fds.len()));
         return if error.errno == libc::EINTR {
@@ -365,12 +364,7 @@ fn set_option(
 /// A non-blocking UDP socket on 0.0.0.0:`port` that sends and hears through one interface only,
 /// even while that has no address.
 pub fn udp_socket_on(interface: &str, port: u16) -> Result<UdpSocket, SysError> {
-    let socket = socket(
-        libc::AF_INET,
-        libc::SOCK_DGRAM,
-        0,
-        "AF_INET, SOCK_DGRAM, 0",
-    )?;
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0, "AF_INET, SOCK_DGRAM, 0")?;
     let on = 1i32.to_ne_bytes();
     // Before bind: sockets of several interfaces may then share the port.
     set_option(

@@ -417,9 +417,15 @@ mod tests {
             ("mask of three bytes", &[1, 3, 255, 255, 255]),
             ("router of three bytes", &[3, 3, 10, 0, 2]),
             ("router 0.0.0.0", &[3, 4, 0, 0, 0, 0]),
-            ("domain with a line break", &[15, 5, b'a', b'\n', b'n', b's', b' ']),
+            (
+                "domain with a line break",
+                &[15, 5, b'a', b'\n', b'n', b's', b' '],
+            ),
             ("MTU below 576", &[26, 2, 0, 68]),
-            ("route with prefix 33", &[121, 9, 33, 1, 2, 3, 4, 5, 6, 7, 8]),
+            (
+                "route with prefix 33",
+                &[121, 9, 33, 1, 2, 3, 4, 5, 6, 7, 8],
+            ),
             ("route cut short", &[121, 4, 24, 192, 168, 7]),
             ("length past the end", &[3, 200, 10, 0, 2, 2]),
         ];

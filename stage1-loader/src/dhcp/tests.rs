@@ -103,10 +103,7 @@ fn nothing_is_sent_before_its_time() {
 fn a_lost_acknowledgement_repeats_the_request() {
     let (mut client, xid) = requesting();
     let next = client.poll_timeout().unwrap();
-    assert_eq!(
-        kind_and_xid(&client.poll_transmit(next).unwrap()),
-        (3, xid)
-    );
+    assert_eq!(kind_and_xid(&client.poll_transmit(next).unwrap()), (3, xid));
     let event = client.receive(next, &reply(ACK, xid, ADDRESS, Some(SERVER)));
     assert!(matches!(event, Ok(Event::Bound(_))));
 }
@@ -156,7 +153,10 @@ fn an_acknowledgement_repeated_after_the_lease_changes_nothing() {
 #[test]
 fn a_refusal_starts_again_after_a_pause_with_a_new_transaction() {
     let (mut client, xid) = requesting();
-    let event = client.receive(at(150), &reply(NAK, xid, Ipv4Addr::UNSPECIFIED, Some(SERVER)));
+    let event = client.receive(
+        at(150),
+        &reply(NAK, xid, Ipv4Addr::UNSPECIFIED, Some(SERVER)),
+    );
     assert_eq!(
         event,
         Ok(Event::Refused {
@@ -190,7 +190,10 @@ fn messages_for_others_and_garbage_are_ignored() {
     ));
     let mut other_mac = reply(OFFER, 0x1000, ADDRESS, Some(SERVER));
     other_mac[33] ^= 1;
-    assert_eq!(client.receive(at(10), &other_mac), Err(Ignored::OtherClient));
+    assert_eq!(
+        client.receive(at(10), &other_mac),
+        Err(Ignored::OtherClient)
+    );
     assert!(matches!(
         client.receive(at(10), b"garbage"),
         Err(Ignored::Malformed(_))
