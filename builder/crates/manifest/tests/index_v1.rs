@@ -2,6 +2,8 @@
 //!
 //! The golden bytes are written by hand from `docs/formats/index.md`. When a test here fails, the code is wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use proptest::prelude::*;
 use sparetire_manifest::index::{Chunk, HEADER_LEN, Index, IndexError, MAX_CHUNK, PackRef, Place};
 use sparetire_manifest::{Digest, IndexRef, MAX_IMAGE};

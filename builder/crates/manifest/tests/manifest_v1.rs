@@ -3,6 +3,12 @@
 //! The golden files in `testdata` are written by hand from `docs/formats/manifest.md`. When a test here fails, the code is
 //! wrong.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops where it fails"
+)]
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sparetire_manifest::{

@@ -2,6 +2,8 @@
 //!
 //! Keys and signatures in `testdata` were made by Debian's minisign, not by us. When a test here fails, the code is wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use proptest::prelude::*;
 use sparetire_manifest::{
     Digest, KeyError, MAX_MANIFEST, MAX_SIGNATURE, ParseError, Timestamp, TrustedKeys, VerifyError,

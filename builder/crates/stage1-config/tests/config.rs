@@ -1,5 +1,7 @@
 //! What the slot says: defaults, limits, merging, and what the kernel command line may change.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use proptest::prelude::*;
 use stage1_config::{
     Cidr, CmdlineError, Config, ConfigError, Secret, SessionConfig, Slot, Target, apply_cmdline,

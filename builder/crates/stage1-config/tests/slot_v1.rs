@@ -3,6 +3,8 @@
 //! The golden bytes are written by hand from `docs/formats/config-slot.md`; the CRCs are those of Python's `zlib.crc32`.
 //! When a test here fails, the code is wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use proptest::prelude::*;
 use stage1_config::slot::CAPACITY;
 use stage1_config::{MAGIC, SLOT_LEN, Slot, SlotError, find};

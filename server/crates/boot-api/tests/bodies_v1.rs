@@ -2,6 +2,8 @@
 //!
 //! The JSON is written by hand from `docs/formats/boot-session-api.md`. When a test here fails, the code is wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use boot_api::{
     BatchError, CreateSession, Event, EventBatch, Inventory, MAX_BATCH, MAX_LINES, MAX_REPORTS,
     MAX_TEXT, Report, ReportKind, RequestError, Secret, Session, SessionCreated, State, Target,
