@@ -195,12 +195,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn problem(&mut self, source: &str, line: Option<usize>, what: impl Into<String>) {
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(Problem {
-                source: source.to_owned(),
-                line,
-                what: what.into(),
-            });
+        let problem = Problem {
+            source: source.to_owned(),
+            line,
+            what: what.into(),
+        };
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 

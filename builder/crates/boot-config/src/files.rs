@@ -103,6 +103,12 @@ pub(crate) mod tests {
             )
         }
 
+        /// Adds one file.
+        pub(crate) fn and(mut self, path: &str, text: &str) -> Self {
+            self.0.insert(path.to_lowercase(), text.as_bytes().to_vec());
+            self
+        }
+
         /// Adds empty files, for kernels and the like.
         pub(crate) fn with(mut self, paths: &[&str]) -> Self {
             self.0

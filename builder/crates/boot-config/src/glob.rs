@@ -52,9 +52,7 @@ mod tests {
 
     #[test]
     fn many_stars_take_no_exponential_time() {
-        assert!(!matches(
-            &"a*".repeat(200),
-            &"a".repeat(2000).replace("aa", "ab")
-        ));
+        let pattern = format!("{}b", "a*".repeat(200));
+        assert!(!matches(&pattern, &"a".repeat(2000)));
     }
 }

@@ -50,6 +50,8 @@ struct Label {
     append: Option<String>,
     /// CONFIG: another configuration takes over.
     config: Option<String>,
+    /// The label that the configuration it leads to would start.
+    leads_to: Option<usize>,
     menu_default: bool,
     line: usize,
     source: String,
@@ -166,22 +168,20 @@ impl Parser<'_, '_> {
     }
 
     fn include(&mut self, path: &str) {
-        let path = self.find(path);
+        let from = self.stack.last().cloned().unwrap_or_default();
+        let path = self.find(path, &from);
         self.file(&path);
     }
 
     /// Where `path` leads: from the working directory, as syslinux does, or else from the file
     /// that names it, as some configurations expect.
-    fn find(&self, path: &str) -> String {
+    fn find(&self, path: &str, from: &str) -> String {
         let first = resolve(&self.directory, path);
         if self.reader.files.is_file(&first) {
             return first;
         }
-        self.stack
-            .last()
-            .map(|open| resolve(parent(open), path))
+        [resolve(parent(from), path), resolve("/", path)]
             .into_iter()
-            .chain([resolve("/", path)])
             .find(|path| self.reader.files.is_file(path))
             .unwrap_or(first)
     }
@@ -202,16 +202,34 @@ impl Parser<'_, '_> {
             // `~` is the menu's own file.
             if let Some(target) = target.filter(|target| !target.is_empty() && target != "~") {
                 let source = label.source.clone();
-                let path = self.find(&target);
-                let seen = self.labels.iter().any(|label| label.source == path);
-                if !seen {
-                    self.stack.push(source);
-                    self.file(&path);
-                    self.stack.pop();
+                let path = self.find(&target, &source);
+                if !self.labels.iter().any(|label| label.source == path) {
+                    let leads_to = self.other(&path, source);
+                    if let Some(label) = self.labels.get_mut(at) {
+                        label.leads_to = leads_to;
+                    }
                 }
             }
             at += 1;
         }
+    }
+
+    /// Reads a configuration that takes over, and says which of its labels starts by itself.
+    fn other(&mut self, path: &str, from: String) -> Option<usize> {
+        let before = self.labels.len();
+        let default = self.default.take();
+        self.stack.push(from);
+        self.file(path);
+        self.stack.pop();
+        let inner = std::mem::replace(&mut self.default, default);
+        let mut new = (before..self.labels.len()).filter(|index| {
+            self.labels
+                .get(*index)
+                .is_some_and(|label| label.menu_default)
+        });
+        new.next()
+            .or_else(|| self.named(inner.as_deref()?))
+            .or_else(|| (before < self.labels.len()).then_some(before))
     }
 
     fn entries(&mut self, path: &str) -> Vec<Entry> {
@@ -229,17 +247,17 @@ impl Parser<'_, '_> {
             let mut rest = Vec::new();
             for word in cmdline::words(append) {
                 match word.strip_prefix("initrd=") {
-                    Some(paths) => initrd = self.paths(paths),
+                    Some(paths) => initrd = self.paths(paths, &label.source),
                     None => rest.push(word),
                 }
             }
             if let Some(paths) = &label.initrd {
-                initrd = self.paths(paths);
+                initrd = self.paths(paths, &label.source);
             }
             let title = label.title.clone().unwrap_or_else(|| label.name.clone());
             entries.push(Entry {
                 title: capped(title.trim().to_owned()),
-                kernel: self.find(split(kernel).0),
+                kernel: self.find(split(kernel).0, &label.source),
                 initrd,
                 cmdline: capped(rest.join(" ")),
                 source: label.source.clone(),
@@ -253,10 +271,10 @@ impl Parser<'_, '_> {
         entries
     }
 
-    fn paths(&self, list: &str) -> Vec<String> {
+    fn paths(&self, list: &str, from: &str) -> Vec<String> {
         list.split([',', ' ', '\t'])
             .filter(|path| !path.is_empty())
-            .map(|path| self.find(path))
+            .map(|path| self.find(path, from))
             .collect()
     }
 
@@ -286,7 +304,7 @@ impl Parser<'_, '_> {
                     .and_then(|(_, rest)| rest.split_ascii_whitespace().next()),
                 _ => None,
             };
-            match target.and_then(|name| self.named(name)) {
+            match target.and_then(|name| self.named(name)).or(label.leads_to) {
                 Some(next) => at = next,
                 None => break,
             }

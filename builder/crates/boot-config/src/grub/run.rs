@@ -20,7 +20,7 @@ pub(super) enum Branches {
     All,
 }
 
-/// Statements run for one configuration, its entries included.
+/// Statements run for one configuration, and once more for all its entries.
 const MAX_STEPS: usize = 20_000;
 /// Words of one command after expansion.
 const MAX_WORDS: usize = 256;
@@ -153,6 +153,10 @@ impl<'r, 'f> Shell<'r, 'f> {
             Start::Block(block) => self.block(block),
         }
         self.returning = false;
+        if depth == 0 {
+            // What a runaway script used up is not missing to the entries it made before.
+            self.steps = 0;
+        }
         let pending = std::mem::replace(&mut self.pending, outside);
         let mut items = Vec::new();
         for entry in pending {

@@ -1,8 +1,9 @@
 //! One golden plan per family and placement; what the second kernel is given, in full.
 
 use super::*;
+use Medium::{Archiso, Casper, Dracut, LiveBoot};
+use Placement::{Initramfs, Pmem};
 use proptest::prelude::*;
-use sparetire_manifest::{Medium::*, Placement::*};
 
 fn plan(medium: Medium, cmdline: &str) -> HandOffPlan {
     hand_off(medium, Initramfs, cmdline, None, None).unwrap()
@@ -164,11 +165,11 @@ fn archiso_takes_pmem_as_a_disk() {
 #[test]
 fn a_system_without_medium_keeps_its_command_line_and_gets_no_image() {
     let plan = hand_off(
-        None,
+        Medium::None,
         Pmem,
         "console=ttyS0 toram",
         Some(" panic=5 "),
-        Option::None,
+        None,
     )
     .unwrap();
     assert_eq!(
@@ -176,7 +177,7 @@ fn a_system_without_medium_keeps_its_command_line_and_gets_no_image() {
         HandOffPlan {
             cmdline: "console=ttyS0 toram panic=5".into(),
             members: vec![],
-            iso_path: Option::None
+            iso_path: None
         }
     );
 }
@@ -188,7 +189,7 @@ fn what_the_user_appends_comes_last_but_before_the_words_for_init() {
         Initramfs,
         "boot=live initrd=/live/initrd.img -- single",
         Some("console=ttyS0,115200 live-config.nocomponents"),
-        Option::None,
+        None,
     )
     .unwrap();
     assert_eq!(
@@ -201,7 +202,7 @@ fn what_the_user_appends_comes_last_but_before_the_words_for_init() {
 #[test]
 fn pmem_without_a_range_is_refused() {
     assert_eq!(
-        hand_off(LiveBoot, Pmem, "", Option::None, Option::None),
+        hand_off(LiveBoot, Pmem, "", None, None),
         Err(HandOffError::NoPmemRange)
     );
 }
@@ -210,7 +211,7 @@ fn pmem_without_a_range_is_refused() {
 fn a_command_line_that_the_kernel_would_cut_is_refused() {
     let long = format!("a={}", "x".repeat(2046));
     assert_eq!(
-        hand_off(None, Initramfs, &long, Option::None, Option::None),
+        hand_off(Medium::None, Initramfs, &long, None, None),
         Err(HandOffError::TooLong {
             length: 2048,
             maximum: 2047
@@ -227,7 +228,7 @@ fn control_characters_are_refused_in_both_parts() {
         ("\t", ""),
     ] {
         assert!(matches!(
-            hand_off(LiveBoot, Initramfs, cmdline, Some(append), Option::None),
+            hand_off(LiveBoot, Initramfs, cmdline, Some(append), None),
             Err(HandOffError::Unprintable { .. })
         ));
     }
@@ -235,7 +236,7 @@ fn control_characters_are_refused_in_both_parts() {
 
 #[test]
 fn members_follow_their_directories_and_stay_inside_the_root() {
-    for medium in [None, LiveBoot, Casper, Dracut, Archiso] {
+    for medium in [Medium::None, LiveBoot, Casper, Dracut, Archiso] {
         let plan = plan(medium, "inst.stage2=hd:LABEL=X");
         let mut seen = vec![String::new()];
         for member in &plan.members {
@@ -257,9 +258,9 @@ proptest! {
     fn no_command_line_panics_and_words_of_the_user_survive(
         cmdline in "[ -~]{0,200}",
         append in "[a-z0-9=.]{1,20}",
-        medium in prop::sample::select(vec![None, LiveBoot, Casper, Dracut, Archiso]),
+        medium in prop::sample::select(vec![Medium::None, LiveBoot, Casper, Dracut, Archiso]),
     ) {
-        let plan = hand_off(medium, Initramfs, &cmdline, Some(&append), Option::None).unwrap();
+        let plan = hand_off(medium, Initramfs, &cmdline, Some(&append), None).unwrap();
         prop_assert!(words(&plan.cmdline).contains(&append.as_str()) || cmdline.contains('"'));
     }
 }
