@@ -22,7 +22,7 @@
 
 mod device;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -474,7 +474,8 @@ impl IsoImage {
                 Some(entry) if entry.kind == IsoKind::Directory => entry.node,
                 Some(_) => return Err(not_found()),
             };
-            let entries = self.read_directory(volume, directory, path)?;
+            let above: String = at.iter().map(|entry| format!("/{}", entry.name)).collect();
+            let entries = self.read_directory(volume, directory, &above)?;
             let entry = pick(entries, &part).ok_or_else(not_found)?.clone();
             if entry.kind == IsoKind::Link {
                 let mut buffer = [0; 4096];
@@ -504,11 +505,13 @@ impl IsoImage {
         if !volume.directories.contains_key(&node.get()) {
             let mut entries = Vec::new();
             let mut cursor = DirCursor::default();
-            while let Some(found) = volume
-                .iso
-                .readdir(node, cursor)
-                .map_err(|error| damaged(&self.path, &format!("directory {path}/"), error))?
-            {
+            while let Some(found) = volume.iso.readdir(node, cursor).map_err(|error| {
+                damaged(
+                    &self.path,
+                    &format!("directory {}/", path.trim_end_matches('/')),
+                    error,
+                )
+            })? {
                 cursor = found.next_cursor();
                 entries.push(IsoEntry {
                     name: String::from_utf8_lossy(found.name().as_bytes()).into_owned(),
@@ -556,13 +559,10 @@ fn split(path: &str) -> Vec<String> {
 
 /// The entry called `name`; if there is none, one whose name a boot loader would take for it.
 fn pick<'e>(entries: &'e [IsoEntry], name: &str) -> Option<&'e IsoEntry> {
-    entries
-        .iter()
-        .find(|entry| entry.name == name)
-        .or_else(|| {
-            let name = plain(name);
-            entries.iter().find(|entry| plain(&entry.name) == name)
-        })
+    entries.iter().find(|entry| entry.name == name).or_else(|| {
+        let name = plain(name);
+        entries.iter().find(|entry| plain(&entry.name) == name)
+    })
 }
 
 /// `VMLINUZ.;1` is `vmlinuz`: without version, without the dot of an empty extension, in one case.

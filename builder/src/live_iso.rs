@@ -259,8 +259,20 @@ fn rank(offer: &Offer) -> (bool, bool, bool, bool) {
 }
 
 const VARIANTS: [&str; 14] = [
-    "accessib", "advanced", "basic graphics", "check", "debug", "fail", "forensic", "memtest", "oem",
-    "persist", "safe", "speech", "test", "verify",
+    "accessib",
+    "advanced",
+    "basic graphics",
+    "check",
+    "debug",
+    "fail",
+    "forensic",
+    "memtest",
+    "oem",
+    "persist",
+    "safe",
+    "speech",
+    "test",
+    "verify",
 ];
 
 fn parts(iso: &IsoImage, entry: &Entry) -> Result<Parts, Unbootable> {

@@ -20,7 +20,7 @@ const BLOCK: BlockSize = match BlockSize::new(512) {
     None => panic!(),
 };
 
-/// A file of blocks that can be read [`MAX_READS`] times.
+/// A file of blocks that can be read so many times.
 #[derive(Debug)]
 pub(super) struct Guarded {
     file: File,
@@ -30,10 +30,14 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn new(file: File, size: u64) -> Self {
+        Self::with_reads(file, size, MAX_READS)
+    }
+
+    pub(super) fn with_reads(file: File, size: u64, left: u64) -> Self {
         Self {
             file,
             blocks: size / u64::from(BLOCK.get()),
-            left: MAX_READS,
+            left,
         }
     }
 }
