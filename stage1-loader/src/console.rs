@@ -176,6 +176,19 @@ impl Console {
         }
     }
 
+    /// Waits a little when a terminal is behind, so that long text is not cut.
+    pub fn pace(&self) {
+        let behind = |inner: &Inner| {
+            inner
+                .outputs
+                .iter()
+                .any(|o| o.backlog.len() > MAX_BACKLOG / 2)
+        };
+        if behind(&self.inner()) {
+            self.flush(Duration::from_secs(2));
+        }
+    }
+
     /// The newest lines of the log, at most `bytes` of them.
     pub fn log_tail(&self, bytes: usize) -> Vec<String> {
         self.inner().log.tail(bytes)

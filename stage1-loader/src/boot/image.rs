@@ -1,0 +1,453 @@
+//! The image's part of a boot: which one, does it fit, its bytes, the jump.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use boot_api::ReportKind;
+use boot_config::hand_off::HandOffPlan;
+use fetch_http::{
+    DownloadError, FetchEvent, Fetcher, HttpClient, OpenError, Progress, Settings, Sink,
+};
+use sparetire_manifest::{BootRecipe, Manifest};
+use stage1_config::Target;
+
+use super::{Boot, FLUSH, out_of_order};
+use crate::config;
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::handoff::{self, ImageBuffer, Machine, MemoryPlan};
+use crate::report::Reports;
+use crate::sequence::Step;
+use crate::sys;
+use crate::text;
+
+/// Tries to reach a store before the step fails: the first packets after a link came up are
+/// often lost.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+/// Failures in a row after which a store is given up; with pauses up to 8 s about a minute.
+const GIVE_UP: u32 = 10;
+/// Faults shown line by line; more are only counted.
+const SHOWN_FAULTS: u64 = 20;
+/// How often the server hears of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How long the server may take to confirm the last report.
+const LAST_WORD: Duration = Duration::from_secs(3);
+
+/// An image that fits, how it will be handed over, and what of it is here already.
+pub(super) struct Placed {
+    manifest: Manifest,
+    machine: Machine,
+    memory: MemoryPlan,
+    plan: HandOffPlan,
+    buffer: Option<ImageBuffer>,
+    /// Image offsets of the chunks that are in the buffer.
+    have: BTreeSet<u64>,
+}
+
+impl Boot {
+    pub(super) async fn find_image(&mut self) -> Result<String, Failure> {
+        let client = self.client()?;
+        let config = self.config()?;
+        let stores = config.store_urls();
+        let shown: Vec<String> = stores
+            .iter()
+            .map(|url| fetch_http::public_url(url))
+            .collect();
+        let Some(name) = config.image.clone() else {
+            return Err(out_of_order("image"));
+        };
+        let input = format!("image {name} from {}", shown.join(" "));
+        let keys = config.trusted_keys().map_err(|error| {
+            Failure::new(
+                Step::Manifest,
+                "trust.keys of the configuration",
+                &error,
+                "Correct the configuration with `sparetire stage1 customize`.",
+            )
+        })?;
+        let mut tries = 0;
+        let opened = loop {
+            tries += 1;
+            let result = fetch_http::open_image(
+                &client,
+                &stores,
+                &keys,
+                &name,
+                config.image_version,
+                config.min_version,
+                config::now(),
+            )
+            .await;
+            match result {
+                Ok(opened) => break opened,
+                Err(error) if error.is_unreachable() && tries < TRIES => {
+                    self.console
+                        .status(Step::Manifest, &format!("{error}; trying again"));
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(not_opened(input, &error)),
+            }
+        };
+        let manifest = &opened.manifest;
+        let key = manifest
+            .key_id()
+            .map_or_else(String::new, |key| format!(", signed by {key}"));
+        let detail = format!(
+            "{} version {}, {}{key}",
+            manifest.name,
+            manifest.version,
+            text::bytes(manifest.size)
+        );
+        self.opened = Some(opened);
+        Ok(detail)
+    }
+
+    pub(super) fn choose_target(&mut self) -> Result<String, Failure> {
+        let config = self.config()?;
+        let (target, append) = (config.target, config.append.clone());
+        let manifest: Manifest = match &self.opened {
+            Some(opened) => (*opened.manifest).clone(),
+            None => return Err(out_of_order("manifest")),
+        };
+        let input = format!(
+            "{} version {}, {}",
+            manifest.name,
+            manifest.version,
+            text::bytes(manifest.size)
+        );
+        let name = match target {
+            Target::Ram => "ram",
+            Target::Usb => "usb",
+            Target::Disk => "disk",
+        };
+        if target != Target::Ram {
+            return Err(Failure::plain(
+                Step::Target,
+                input,
+                format!("target {name} is not supported yet"),
+                "Choose target ram.",
+            ));
+        }
+        // What a failed attempt has brought in counts only for the same image.
+        if let Some(placed) = self.placed.as_ref().filter(|p| p.manifest == manifest) {
+            let have = placed.have.len();
+            return Ok(format!("ram, as before; {have} chunks are here already"));
+        }
+        self.placed = None;
+        let read = Machine::read(&self.root);
+        let machine = read.map_err(|error| {
+            Failure::new(
+                Step::Target,
+                &input,
+                &error,
+                "This is a bug in stage one or its kernel; please report it.",
+            )
+        })?;
+        let memory = handoff::check_memory(&manifest, &machine).map_err(|error| {
+            Failure::new(
+                Step::Target,
+                &input,
+                &error,
+                "Boot a smaller image on this PC, or give it more RAM.",
+            )
+        })?;
+        let BootRecipe::Linux(linux) = &manifest.boot;
+        let plan = boot_config::hand_off::hand_off(
+            linux.medium,
+            memory.placement,
+            &linux.cmdline,
+            append.as_deref(),
+            memory.pmem,
+        )
+        .map_err(|error| {
+            Failure::new(
+                Step::Target,
+                &input,
+                &error,
+                "Correct the image's command line, or `append` in the configuration.",
+            )
+        })?;
+        let detail = format!(
+            "ram: needs {} at most, {} of {} available, then {}",
+            text::bytes(memory.needed),
+            text::bytes(memory.available),
+            text::bytes(memory.total),
+            memory.methods.first().map_or("", |method| method.name()),
+        );
+        self.placed = Some(Placed {
+            manifest,
+            machine,
+            memory,
+            plan,
+            buffer: None,
+            have: BTreeSet::new(),
+        });
+        Ok(detail)
+    }
+
+    pub(super) async fn fetch(&mut self) -> Result<String, Failure> {
+        let client: HttpClient = self.client()?;
+        let config = self.config()?;
+        let stores = config.store_urls();
+        let connections = usize::from(config.connections);
+        let shown: Vec<String> = stores
+            .iter()
+            .map(|url| fetch_http::public_url(url))
+            .collect();
+        let Some(opened) = &self.opened else {
+            return Err(out_of_order("manifest"));
+        };
+        let Some(placed) = &mut self.placed else {
+            return Err(out_of_order("target"));
+        };
+        let input = format!(
+            "{} version {} from {}",
+            placed.manifest.name,
+            placed.manifest.version,
+            shown.join(" ")
+        );
+        let failed = |error: &dyn std::error::Error| {
+            Failure::new(
+                Step::Fetch,
+                &input,
+                error,
+                "Check the store and the network between it and this PC. What has arrived is kept.",
+            )
+        };
+        let mut buffer = match placed.buffer.take() {
+            Some(buffer) => buffer,
+            None => ImageBuffer::new(&placed.manifest, &placed.plan, &placed.memory)
+                .map_err(|error| failed(&error))?,
+        };
+        let index = &opened.index;
+        let settings = Settings {
+            connections,
+            give_up: Some(GIVE_UP),
+            ..Settings::default()
+        };
+        let seed = u64::from(sys::random_u32());
+        let mut fetcher =
+            Fetcher::new(index, stores.len(), settings, seed).map_err(|error| failed(&error))?;
+        let offsets: Vec<u64> = index.placed().map(|(offset, _)| offset).collect();
+        let have = placed.have.clone();
+        fetcher
+            .resume(|chunk| offsets.get(chunk).is_some_and(|at| have.contains(at)))
+            .map_err(|error| failed(&error))?;
+        let mut sink = Recorded {
+            buffer: &mut buffer,
+            have: &mut placed.have,
+        };
+        let mut show = Show::new(&self.console, &self.reports, shown.clone());
+        let result = fetch_http::drive(&client, &stores, fetcher, &mut sink, |progress, event| {
+            show.progress(progress, event);
+        })
+        .await;
+        placed.buffer = Some(buffer);
+        let summary = result.map_err(|error| {
+            let failure = failed(&error);
+            match error {
+                DownloadError::Fetch { .. } => failure.unreachable(),
+                _ => failure,
+            }
+        })?;
+        let progress = summary.progress;
+        let milliseconds = summary.elapsed.as_millis().max(1);
+        let rate = u128::from(progress.network_bytes) * 1000 / milliseconds;
+        self.reports.tell(ReportKind::Progress {
+            phase: Step::Fetch.name().to_owned(),
+            done: progress.done,
+            total: progress.total,
+            rate: rate as u64,
+        });
+        self.tell_memory();
+        Ok(format!(
+            "{} verified, {} over the network in {}.{} s, {}/s",
+            text::bytes(progress.total),
+            text::bytes(progress.network_bytes),
+            milliseconds / 1000,
+            milliseconds / 100 % 10,
+            text::bytes(rate as u64),
+        ))
+    }
+
+    pub(super) async fn hand_off(&mut self) -> Result<String, Failure> {
+        let (Some(placed), Some(watch)) = (&mut self.placed, &mut self.watch) else {
+            return Err(out_of_order("target"));
+        };
+        let Some(buffer) = &mut placed.buffer else {
+            return Err(out_of_order("fetch"));
+        };
+        let input = format!(
+            "{} version {}",
+            placed.manifest.name, placed.manifest.version
+        );
+        let loaded = handoff::load(buffer, &placed.machine, &placed.memory, watch);
+        let loaded = loaded.map_err(|error| {
+            Failure::new(
+                Step::HandOff,
+                &input,
+                &error,
+                "The kernel refused the image's kernel. Check that the image boots on this PC \
+                 (architecture, Secure Boot), or choose another version.",
+            )
+        })?;
+        for attempt in &loaded.refused {
+            self.console
+                .status(Step::HandOff, &format!("not {attempt}"));
+        }
+        let method = loaded.method.name();
+        self.tell_memory();
+        let peak = self.watch.as_ref().map_or(0, |watch| watch.peak_used());
+        self.console.status(
+            Step::HandOff,
+            &format!("{input} loaded by {method}, peak {}", text::bytes(peak)),
+        );
+        self.reports.step_done(Step::HandOff, &input);
+        self.reports.tell(ReportKind::HandOff {
+            method: method.replace('_', "-"),
+        });
+        let told = self.reports.flush(LAST_WORD).await;
+        self.wipe_secrets();
+        let server = if told { ", the server knows" } else { "" };
+        self.console
+            .status(Step::HandOff, &format!("starting the image{server}"));
+        self.console.flush(FLUSH);
+        let error = handoff::execute();
+        Err(Failure::new(
+            Step::HandOff,
+            input,
+            &error,
+            "The kernel refused to jump. Restart the PC and try again.",
+        ))
+    }
+
+    /// The token, the slot it came in and connections that carried it. What the image boots with
+    /// stays: it is no secret. A boot that goes on after this reports nothing any more.
+    fn wipe_secrets(&mut self) {
+        self.reports.close();
+        let session = self
+            .config
+            .as_mut()
+            .and_then(|config| config.session.take());
+        if let Some(mut session) = session {
+            session.token.wipe();
+        }
+        self.client = None;
+        config::wipe_slot(&self.root);
+    }
+}
+
+fn not_opened(input: String, error: &OpenError) -> Failure {
+    let (advice, unreachable) = if error.is_unreachable() {
+        (
+            "Check that the server runs, that its address is right, and that this PC's network \
+             leads to it.",
+            true,
+        )
+    } else if error.is_verification() {
+        (
+            "The store answers, but not with an image that this stage one may believe. Check which \
+             key signed it, its expiry date, and the clock of this PC.",
+            false,
+        )
+    } else {
+        (
+            "Check the image's name and version: `sparetire image list` on the server shows what \
+             the store holds.",
+            false,
+        )
+    };
+    let failure = Failure::new(Step::Manifest, input, error, advice);
+    if unreachable {
+        failure.unreachable()
+    } else {
+        failure
+    }
+}
+
+/// The buffer, remembering what is in it.
+struct Recorded<'a> {
+    buffer: &'a mut ImageBuffer,
+    have: &'a mut BTreeSet<u64>,
+}
+
+impl Sink for Recorded<'_> {
+    fn chunk(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.chunk(offset, bytes)?;
+        self.have.insert(offset);
+        Ok(())
+    }
+}
+
+/// Shows and reports a download.
+struct Show<'a> {
+    console: &'a Console,
+    reports: &'a Reports,
+    stores: Vec<String>,
+    faults: u64,
+    next_report: Duration,
+}
+
+impl<'a> Show<'a> {
+    fn new(console: &'a Console, reports: &'a Reports, stores: Vec<String>) -> Self {
+        Self {
+            console,
+            reports,
+            stores,
+            faults: 0,
+            next_report: Duration::ZERO,
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress, event: Option<&FetchEvent>) {
+        let now = sys::uptime();
+        match event {
+            Some(event) => self.event(event),
+            None => self.console.bottom(&format!(
+                "fetch    {}",
+                text::progress(
+                    progress.done,
+                    progress.total,
+                    progress.rate,
+                    progress.remaining()
+                )
+            )),
+        }
+        if now >= self.next_report {
+            self.next_report = now + PROGRESS_EVERY;
+            self.reports.tell(ReportKind::Progress {
+                phase: Step::Fetch.name().to_owned(),
+                done: progress.done,
+                total: progress.total,
+                rate: progress.rate,
+            });
+        }
+    }
+
+    fn event(&mut self, event: &FetchEvent) {
+        let store = |source: usize| self.stores.get(source).map_or("?", String::as_str);
+        let (source, what) = match event {
+            FetchEvent::Fault(fault) => (
+                store(fault.source_index),
+                format!("chunk {}: {}", fault.chunk, fault.what),
+            ),
+            FetchEvent::SourceDropped { source } => (store(*source), "given up".to_owned()),
+            FetchEvent::SourceRests { .. } => return,
+        };
+        self.faults += 1;
+        if self.faults == SHOWN_FAULTS {
+            self.console
+                .status(Step::Fetch, "more faults; they are not shown any more");
+        }
+        if self.faults < SHOWN_FAULTS {
+            self.console
+                .status(Step::Fetch, &format!("{source}: {what}"));
+            self.reports.tell(ReportKind::Fault {
+                source: source.to_owned(),
+                what: boot_api::clip(&what),
+            });
+        }
+    }
+}
