@@ -47,7 +47,7 @@ pub struct Config {
     /// Added to the second kernel's command line: printable ASCII.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<String>,
-    /// Seconds until a failed boot is tried again; 0 = only on Enter.
+    /// Seconds until a failed boot is tried again, 1 to 86,400.
     #[serde(skip_serializing_if = "is_default_retry")]
     pub retry_seconds: u32,
     /// Connections used at once for fetching, 1 to 16.
@@ -215,8 +215,8 @@ impl Config {
         }
         require(
             "retry_seconds",
-            "is more than a day",
-            self.retry_seconds <= 86_400,
+            "is not 1 to 86400",
+            (1..=86_400).contains(&self.retry_seconds),
         )?;
         require(
             "connections",

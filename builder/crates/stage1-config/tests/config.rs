@@ -199,6 +199,7 @@ fn refuses_values_outside_their_limits() {
         "append = \"a\\nb\"",
         "append = \"caf\\u00e9\"",
         long.as_str(),
+        "retry_seconds = 0",
         "retry_seconds = 86401",
         "connections = 0",
         "connections = 17",
