@@ -1,3 +1,27 @@
-//! Boots a broken PC from far away.
+//! `sparetire`: boots a broken PC from far away.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use sparetire_builder::stage1::cli as stage1;
+use sparetire_server::cli::{Cli, Command};
+use sparetire_server::{failure, generate, logging, serve, session};
+
+fn main() -> ExitCode {
+    let Cli { ui, command } = Cli::parse();
+    logging::start(ui);
+    let ui = ui.ui();
+    let result = match command {
+        Command::Stage1(command) => stage1::run(command, &ui),
+        Command::Image(command) => command.run(&ui),
+        Command::Key(command) => command.run(&ui),
+        Command::Serve(args) => serve::run(&args, ui),
+        Command::Session(command) => session::run(command, ui),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { out } => generate::man(&out, ui),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, ui).into(),
+    }
+}

@@ -1,0 +1,10 @@
+//! The server and its command line.
+//!
+//! A library so that tests can start a server inside their own process; `main` only chooses.
+
+pub mod cli;
+pub mod failure;
+pub mod generate;
+pub mod logging;
+pub mod serve;
+pub mod session;
