@@ -129,7 +129,7 @@ pub(crate) fn install_missing() -> Result<()> {
     }
     // With fresh lists another alternative may be the right one.
     let names = missing()?;
-    let real = install_arguments(&["--quiet", "--yes"], &names);
+    let real = install_arguments(&["-qq", "--yes", "--option", "Dpkg::Use-Pty=0"], &names);
     process::run(&mut apt_get(&real)).context("installing host packages")?;
     let left = missing()?;
     if !left.is_empty() {

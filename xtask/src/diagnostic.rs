@@ -16,6 +16,14 @@ use crate::{process, tree};
 
 /// Raised when the way of building changes in a way the other inputs do not show.
 const RECIPE: u32 = 1;
+/// The code that turns the recipe into an ISO; files or folders.
+const CARRIED_OUT_BY: &[&str] = &[
+    "builder/src/image/build.rs",
+    "builder/src/live_iso.rs",
+    "builder/src/live_iso",
+    "builder/src/recipe.rs",
+    "builder/src/recipe",
+];
 const ISO: &str = "diagnostic.iso";
 const KEEP_FOR: Duration = Duration::from_secs(28 * 24 * 3600);
 
@@ -78,7 +86,7 @@ fn inputs() -> Result<Inputs> {
     let root = tree::root();
     let mut inputs =
         Inputs::new("diagnostic", RECIPE).add_path(root, &root.join("images/diagnostic"))?;
-    for source in ["builder/src/recipe.rs", "builder/src/recipe"] {
+    for source in CARRIED_OUT_BY {
         let path = root.join(source);
         if path.exists() {
             inputs = inputs.add_path(root, &path)?;

@@ -1,0 +1,4 @@
+//! Measurements that have a budget.
+
+pub mod ram;
+pub mod reads;

@@ -1,0 +1,144 @@
+//! What is under test and where it is. `cargo xtask` says so through the environment;
+//! without it, the places where `cargo xtask setup` puts things are taken.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host;
+
+/// The programs and files under test.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The program `sparetire`.
+    pub sparetire: PathBuf,
+    /// Directory with kernel and loader.
+    parts: PathBuf,
+    diagnostic: Option<PathBuf>,
+    /// Where results of this run go.
+    pub output: PathBuf,
+}
+
+impl Parts {
+    /// Finds them and builds a stage-one ISO to be customized by each test.
+    pub fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .nth(2)
+            .context("finding the repository")?;
+        let target = env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| root.join("target"), |dir| root.join(dir));
+        let path =
+            |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
+        let parts = Parts {
+            sparetire: path("SPARETIRE", target.join("debug/sparetire")),
+            parts: path("SPARETIRE_PARTS", target.join("parts")),
+            diagnostic: env::var_os("SPARETIRE_DIAGNOSTIC").map(PathBuf::from),
+            output: target.join("vm"),
+        };
+        if !parts.sparetire.is_file() {
+            bail!(
+                "{} is missing; run `cargo xtask setup`",
+                parts.sparetire.display()
+            );
+        }
+        fs::create_dir_all(&parts.output)
+            .with_context(|| format!("creating {}", parts.output.display()))?;
+        parts.build_stage1(Format::Iso)?;
+        Ok(parts)
+    }
+
+    /// The diagnostic image's ISO.
+    pub fn diagnostic(&self) -> Result<&Path> {
+        match &self.diagnostic {
+            Some(path) if path.is_file() => Ok(path),
+            _ => bail!("SPARETIRE_DIAGNOSTIC names no ISO; `cargo xtask vm` sets it"),
+        }
+    }
+
+    /// The kernel of stage one.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.parts.join("bzImage")
+    }
+
+    /// Stage one as built, before any customization.
+    #[must_use]
+    pub fn stage1(&self, format: Format) -> PathBuf {
+        self.output.join(format!("stage1.{}", format.extension()))
+    }
+
+    /// Builds stage one anew.
+    pub fn build_stage1(&self, format: Format) -> Result<PathBuf> {
+        let path = self.stage1(format);
+        let mut command = self.sparetire();
+        command
+            .args([
+                "stage1",
+                "build",
+                "--force",
+                "--format",
+                format.extension(),
+                "--output",
+            ])
+            .arg(&path);
+        host::capture(&mut command).context("building stage one")?;
+        Ok(path)
+    }
+
+    /// The command `sparetire`, which leaves the user's own store and keys alone: every
+    /// test names its own.
+    #[must_use]
+    pub fn sparetire(&self) -> Command {
+        let mut command = Command::new(&self.sparetire);
+        command.env("SPARETIRE_PARTS", &self.parts);
+        for variable in [
+            "SPARETIRE_STORE",
+            "SPARETIRE_STATE",
+            "SPARETIRE_KEY",
+            "SPARETIRE_KERNEL",
+            "SPARETIRE_LOADER",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// An empty directory below the output directory.
+    pub fn fresh_dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.output.join(name);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("emptying {}", dir.display()));
+            }
+            _ => fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?,
+        }
+        Ok(dir)
+    }
+}
+
+/// What `stage1 build` can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// CD and stick in one
+    Iso,
+    /// Disk image
+    Img,
+    /// EFI program
+    Uki,
+}
+
+impl Format {
+    /// Its name on the command line, and the file's extension.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Iso => "iso",
+            Format::Img => "img",
+            Format::Uki => "uki",
+        }
+    }
+}
