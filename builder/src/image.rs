@@ -1,8 +1,21 @@
 //! The subcommand `image`: putting images into a store and looking at what is there.
 
+mod build;
+mod fetch;
+mod import;
+mod list;
+mod show;
+mod verify;
+
 use std::path::PathBuf;
 
+use anyhow::{Context, anyhow};
+use sparetire_manifest::{ImageName, TrustedKeys};
+
 use crate::cli::{Ui, default_store};
+use crate::exit::{ExitCode, WithCode, coded};
+use crate::key::key_path;
+use crate::signing::{self, Password, PublicKey, SigningKey};
 
 /// Builds, imports, lists and checks images.
 #[derive(Debug, clap::Subcommand)]
@@ -67,6 +80,8 @@ pub enum MediumArg {
 /// Where the image is put for the second system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PlacementArg {
+    /// In the initramfs, unless it is too large for that
+    Auto,
     /// A file in an extra initramfs member
     Initramfs,
     /// A persistent-memory device in RAM
@@ -132,7 +147,7 @@ pub struct ImportArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) medium: MediumArg,
     /// Where the image is put for the second system
-    #[arg(long, value_enum, default_value = "initramfs")]
+    #[arg(long, value_enum, default_value = "auto")]
     pub(crate) placement: PlacementArg,
     #[command(flatten)]
     pub(crate) publish: PublishArgs,
@@ -162,9 +177,12 @@ pub struct BuildArgs {
     /// Put this file at the root of the ISO as site-note.txt
     #[arg(long, value_name = "FILE")]
     pub(crate) site_note: Option<PathBuf>,
-    /// Seconds since 1970 for every time stamp [default: SOURCE_DATE_EPOCH, else the recipe's newest file]
+    /// Seconds since 1970 for every time stamp [default: now]
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
     pub(crate) source_date_epoch: Option<u64>,
+    /// Keep the installed system in this directory, and take it from there while the recipe stays the same
+    #[arg(long, value_name = "DIR")]
+    pub(crate) reuse: Option<PathBuf>,
     /// Keep the working directory, and say where it is
     #[arg(long)]
     pub(crate) keep: bool,
@@ -232,6 +250,15 @@ pub struct FetchArgs {
     /// Certificate authority (PEM file) for HTTPS
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Public key of an HTTPS server, as sha256/BASE64 of its SubjectPublicKeyInfo; repeatable
+    #[arg(long, value_name = "PIN")]
+    pub(crate) pin: Vec<String>,
+    /// HTTP proxy
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Connections at the same time
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) connections: u8,
@@ -243,7 +270,56 @@ impl ImageCommand {
     /// # Errors
     ///
     /// What went wrong, with its exit code.
-    pub fn run(self, _ui: &Ui) -> anyhow::Result<()> {
-        anyhow::bail!("this part is being built")
+    pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
+        match self {
+            Self::Import(args) => import::run(*args, ui),
+            Self::Build(args) => build::run(*args, ui),
+            Self::List(args) => list::run(&args, ui),
+            Self::Show(args) => show::run(&args, ui),
+            Self::Verify(args) => verify::run(&args, ui),
+            Self::Fetch(args) => fetch::run(&args, ui),
+        }
     }
+}
+
+impl PublishArgs {
+    fn signing_key(&self) -> anyhow::Result<SigningKey> {
+        let password = Password::Ask {
+            file: self.password_file.clone(),
+        };
+        SigningKey::read(&key_path(self.key.clone())?, &password)
+    }
+}
+
+fn image_name(text: &str) -> anyhow::Result<ImageName> {
+    text.parse::<ImageName>()
+        .with_context(|| format!("reading image name {text:?}"))
+        .code(ExitCode::Usage)
+}
+
+/// The keys named on the command line, each a file or the key itself; else the user's own.
+fn trusted_keys(given: &[String]) -> anyhow::Result<TrustedKeys> {
+    let mut keys = Vec::new();
+    for key in given {
+        keys.push(match PublicKey::parse(key) {
+            Ok(key) => key,
+            Err(_) => PublicKey::read(&PathBuf::from(key)).code(ExitCode::Usage)?,
+        });
+    }
+    if keys.is_empty() {
+        let own = signing::public_path(&key_path(None)?);
+        if !own.exists() {
+            return Err(coded(
+                ExitCode::Usage,
+                anyhow!(
+                    "no key to trust: name one with --key ({} does not exist)",
+                    own.display()
+                ),
+            ));
+        }
+        keys.push(PublicKey::read(&own)?);
+    }
+    TrustedKeys::parse(keys.iter().map(|key| key.line.as_str()))
+        .context("reading the keys to trust")
+        .code(ExitCode::Usage)
 }

@@ -11,6 +11,7 @@ pub mod iso_image;
 pub mod key;
 pub mod live_iso;
 pub mod progress;
+pub mod recipe;
 pub mod signing;
 pub mod stage1;
 pub mod store;

@@ -205,9 +205,7 @@ fn bar(name: &str, total: u64, unit: Unit) -> ProgressBar {
     };
     let template = match unit {
         Unit::Bytes if total == 0 => "{prefix} {spinner} {bytes} {bytes_per_sec} {msg}",
-        Unit::Bytes => {
-            "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left {msg}"
-        }
+        Unit::Bytes => "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left {msg}",
         Unit::Steps => "{prefix} [{bar:30}] {pos}/{len} {elapsed} {msg}",
     };
     // A template that does not parse is our own slip and only costs the layout.

@@ -47,7 +47,9 @@ impl Password {
         if !std::io::stdin().is_terminal() {
             return Err(coded(
                 ExitCode::Usage,
-                anyhow!("the key needs a password: set {PASSWORD_VARIABLE}, name a password file, or run on a terminal"),
+                anyhow!(
+                    "the key needs a password: set {PASSWORD_VARIABLE}, name a password file, or run on a terminal"
+                ),
             ));
         }
         let password = rpassword::prompt_password("Password of the signing key: ")
@@ -108,7 +110,11 @@ impl PublicKey {
 
 /// minisign prints the eight bytes as one little-endian number.
 fn key_id(bytes: &[u8]) -> String {
-    bytes.iter().rev().map(|byte| format!("{byte:02X}")).collect()
+    bytes
+        .iter()
+        .rev()
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
 }
 
 /// A secret key ready to sign.
@@ -150,9 +156,9 @@ impl SigningKey {
                 if !looks_encrypted(text) {
                     return Err(anyhow::Error::new(plain).context("decoding the key"));
                 }
-                let password = password.get(false)?.ok_or_else(|| {
-                    coded(ExitCode::Usage, anyhow!("this key has a password"))
-                })?;
+                let password = password
+                    .get(false)?
+                    .ok_or_else(|| coded(ExitCode::Usage, anyhow!("this key has a password")))?;
                 boxed
                     .into_secret_key(Some(password))
                     .context("decrypting the key")
@@ -278,8 +284,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
 fn read_small(path: &Path) -> anyhow::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    let file =
-        std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
     file.take(MAX_KEY_FILE + 1)
         .read_to_string(&mut text)
         .with_context(|| format!("reading {}", path.display()))?;

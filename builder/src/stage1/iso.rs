@@ -128,16 +128,22 @@ fn options(contents: &Contents<'_>) -> IsoOptions {
 /// active entry for BIOSes that look for one, is what xorriso writes with `--mbr-force-bootable`.
 /// Remove this when hadris-iso accepts boot code together with a plain GPT.
 fn plain_protective_mbr(image: &mut [u8]) -> Result<(), IsoError> {
-    let last = u32::try_from(image.len() / 512 - 1).map_err(|_| IsoError::TooLarge)?;
-    let table = image.get_mut(446..510).ok_or(IsoError::TooLarge)?;
-    table.fill(0);
+    let table = protective_table(image.len() as u64).ok_or(IsoError::TooLarge)?;
+    image.get_mut(446..510).ok_or(IsoError::TooLarge)?.copy_from_slice(&table);
+    Ok(())
+}
+
+/// Bytes 446 to 510 of that master boot record, for an image of `size` bytes.
+pub(crate) fn protective_table(size: u64) -> Option<[u8; 64]> {
+    let last = u32::try_from((size / 512).checked_sub(1)?).ok()?;
+    let mut table = [0; 64];
     table[..8].copy_from_slice(&[0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
     table[8..12].copy_from_slice(&1_u32.to_le_bytes());
     table[12..16].copy_from_slice(&last.to_le_bytes());
     table[16..24].copy_from_slice(&[0x80, 0x00, 0x01, 0x00, 0x00, 0x00, 0x01, 0x00]);
     table[24..28].copy_from_slice(&0_u32.to_le_bytes());
     table[28..32].copy_from_slice(&1_u32.to_le_bytes());
-    Ok(())
+    Some(table)
 }
 
 /// Volume identifier of every stage-one ISO image.

@@ -1,0 +1,282 @@
+//! `image fetch`: an image from a store over HTTP into a file, by the same steps as stage one.
+//!
+//! The file grows under the name `OUTPUT.partial` and gets its own name when its digest is right.
+//! What an earlier, interrupted fetch left there is checked chunk by chunk and kept where it holds,
+//! also when it was an older version of the image.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, anyhow};
+use fetch_http::{
+    DownloadError, FetchError, Fetcher, HttpClient, HttpOptions, Settings, Sink, Trust, What,
+    drive, open_image,
+};
+use indicatif::HumanBytes;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use sparetire_manifest::{Digest, Index, Place};
+
+use super::{FetchArgs, image_name, trusted_keys};
+use crate::cli::Ui;
+use crate::exit::{ExitCode, WithCode, coded};
+use crate::progress::Progress;
+
+/// A CA bundle of all public authorities has a quarter of this.
+const MAX_CA: u64 = 1 << 20;
+
+/// Failures in a row after which a source is given up: here a person waits who can start again.
+const GIVE_UP: u32 = 8;
+
+#[derive(Serialize)]
+struct Fetched<'a> {
+    name: String,
+    version: u64,
+    size: u64,
+    sha256: Digest,
+    output: &'a Path,
+    /// Image bytes that an interrupted fetch had left.
+    kept_bytes: u64,
+    network_bytes: u64,
+    requests: u64,
+    faults: u64,
+    elapsed_ms: u64,
+}
+
+pub(super) fn run(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
+    if args.output.exists() && !args.force {
+        return Err(coded(
+            ExitCode::Refused,
+            anyhow!("{} exists; --force replaces it", args.output.display()),
+        ));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the network runtime")?;
+    runtime.block_on(fetch(args, ui))
+}
+
+async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
+    let name = image_name(&args.name)?;
+    let keys = trusted_keys(&args.key)?;
+    let client = client(args)?;
+    let now = SystemTime::now().into();
+    let opened = open_image(
+        &client,
+        &args.from,
+        &keys,
+        &name,
+        args.version,
+        args.min_version,
+        now,
+    )
+    .await
+    .map_err(|error| {
+        let code = if error.is_verification() {
+            ExitCode::Verification
+        } else if error.is_unreachable() {
+            ExitCode::Unreachable
+        } else {
+            ExitCode::Failed
+        };
+        coded(code, error)
+    })?;
+    let (manifest, index) = (opened.manifest, opened.index);
+
+    let partial = partial_path(&args.output);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&partial)
+        .with_context(|| format!("opening {}", partial.display()))?;
+    let had = file
+        .metadata()
+        .with_context(|| format!("looking at {}", partial.display()))?
+        .len();
+    // A sink starts out as zeros, which new room in a file is.
+    file.set_len(manifest.size)
+        .with_context(|| format!("making room for {} bytes", manifest.size))?;
+    let have = if had == 0 {
+        Vec::new()
+    } else {
+        let progress = ui.progress("checking what is there", manifest.size);
+        let have = held_chunks(&file, &index, &progress)
+            .with_context(|| format!("checking {}", partial.display()))?;
+        progress.finish("done");
+        have
+    };
+    let kept_bytes = index
+        .chunks
+        .iter()
+        .zip(&have)
+        .filter(|(_, held)| **held)
+        .map(|(chunk, _)| u64::from(chunk.length))
+        .sum();
+
+    let progress = ui.progress(
+        &format!("fetching {name} {}", manifest.version),
+        manifest.size,
+    );
+    let settings = Settings {
+        connections: usize::from(args.connections),
+        give_up: Some(GIVE_UP),
+        ..Settings::default()
+    };
+    // Any seed will do that differs between machines.
+    let seed = RandomState::new().hash_one(&args.from);
+    let mut fetcher =
+        Fetcher::new(&index, args.from.len(), settings, seed).context("planning the download")?;
+    fetcher
+        .resume(|chunk| have.get(chunk).copied().unwrap_or(false))
+        .context("planning the download")?;
+    let mut sink = FileSink(&file);
+    let summary = drive(&client, &args.from, fetcher, &mut sink, |state, event| {
+        progress.set(state.done);
+        if let Some(event) = event {
+            progress.message(&format!("{event:?}"));
+        }
+    })
+    .await
+    .map_err(|error| coded(code_of(&error), error))?;
+
+    file.sync_all().context("syncing the file")?;
+    let found = digest_of(&partial)?;
+    if found != manifest.sha256 {
+        // Every chunk was right when it came: the disk, or another program, changed it since.
+        return Err(coded(
+            ExitCode::Verification,
+            anyhow!(
+                "{} has digest {found} instead of {}",
+                partial.display(),
+                manifest.sha256
+            ),
+        ));
+    }
+    std::fs::rename(&partial, &args.output)
+        .with_context(|| format!("renaming to {}", args.output.display()))?;
+    progress.finish("done, every chunk and the whole checked");
+
+    let fetched = Fetched {
+        name: name.to_string(),
+        version: manifest.version,
+        size: manifest.size,
+        sha256: found,
+        output: &args.output,
+        kept_bytes,
+        network_bytes: summary.progress.network_bytes,
+        requests: summary.progress.requests,
+        faults: summary.progress.faults,
+        elapsed_ms: u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
+    };
+    if ui.json {
+        return ui.print_json(&fetched);
+    }
+    ui.line(format_args!(
+        "{}: {} version {}, {} ({} fetched in {} requests, {} kept)",
+        args.output.display(),
+        fetched.name,
+        fetched.version,
+        HumanBytes(fetched.size),
+        HumanBytes(fetched.network_bytes),
+        fetched.requests,
+        HumanBytes(fetched.kept_bytes)
+    ));
+    Ok(())
+}
+
+fn client(args: &FetchArgs) -> anyhow::Result<HttpClient> {
+    let mut pem = None;
+    if let Some(path) = &args.ca {
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_CA).read_to_string(&mut text))
+            .with_context(|| format!("reading {}", path.display()))?;
+        pem = Some(text);
+    }
+    let trust = Trust::new(pem.as_deref(), args.pin.iter().map(String::as_str))
+        .context("reading whom to trust")
+        .code(ExitCode::Usage)?;
+    HttpClient::new(&HttpOptions {
+        trust,
+        proxy: args.proxy.clone(),
+        ..HttpOptions::default()
+    })
+    .context("setting up HTTP")
+    .code(ExitCode::Usage)
+}
+
+fn partial_path(output: &Path) -> PathBuf {
+    let mut name = OsString::from(output);
+    name.push(".partial");
+    name.into()
+}
+
+struct FileSink<'a>(&'a File);
+
+impl Sink for FileSink<'_> {
+    fn chunk(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+}
+
+/// Which chunks the file has already; holes are made so.
+fn held_chunks(file: &File, index: &Index, progress: &Progress) -> io::Result<Vec<bool>> {
+    let mut have = Vec::with_capacity(index.chunks.len());
+    let mut bytes = Vec::new();
+    for (offset, chunk) in index.placed() {
+        bytes.resize(chunk.length as usize, 0);
+        file.read_exact_at(&mut bytes, offset)?;
+        let held = Digest::of(&bytes) == chunk.digest;
+        if chunk.place == Place::Hole && !held {
+            bytes.fill(0);
+            file.write_all_at(&bytes, offset)?;
+        }
+        have.push(held);
+        progress.inc(u64::from(chunk.length));
+    }
+    Ok(have)
+}
+
+fn digest_of(path: &Path) -> anyhow::Result<Digest> {
+    let context = || format!("reading {} back", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer).with_context(context)?;
+        if count == 0 {
+            return Ok(Digest::from_bytes(digest.finalize().into()));
+        }
+        digest.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+/// What a failed download says about the other side.
+fn code_of(error: &DownloadError) -> ExitCode {
+    let DownloadError::Fetch { faults, error } = error else {
+        return ExitCode::Failed;
+    };
+    let of = |test: fn(&What) -> bool| faults.iter().any(|fault| test(&fault.fault.what));
+    if matches!(error, FetchError::Sink { .. }) {
+        ExitCode::Failed
+    } else if of(|what| {
+        matches!(
+            what,
+            What::Corrupt { .. } | What::Undecodable | What::Changed { .. }
+        )
+    }) {
+        ExitCode::Verification
+    } else if of(|what| matches!(what, What::Connection(_) | What::Stalled { .. })) {
+        ExitCode::Unreachable
+    } else {
+        ExitCode::Failed
+    }
+}

@@ -1,0 +1,161 @@
+//! `image import`: from the command line to [`crate::import`], and its report in words.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+use indicatif::HumanBytes;
+use sparetire_manifest::{Medium, Placement};
+
+use super::{ImportArgs, KindArg, MediumArg, PlacementArg, PublishArgs, image_name};
+use crate::cli::Ui;
+use crate::exit::{ExitCode, coded};
+use crate::import::{self, Input, Options, Report};
+
+pub(super) fn run(args: ImportArgs, ui: &Ui) -> anyhow::Result<()> {
+    let input = match (args.kind, args.file, args.kernel) {
+        (KindArg::LinuxIso, Some(path), None) => Input::LinuxIso {
+            path,
+            entry: args.entry,
+        },
+        (KindArg::LinuxNetboot, None, Some(kernel)) => Input::LinuxNetboot {
+            kernel,
+            initrd: args.initrd,
+        },
+        (KindArg::LinuxIso, ..) => {
+            return Err(coded(
+                ExitCode::Usage,
+                anyhow!("a linux-iso is one FILE; --kernel belongs to --kind linux-netboot"),
+            ));
+        }
+        (KindArg::LinuxNetboot, ..) => {
+            return Err(coded(
+                ExitCode::Usage,
+                anyhow!("a linux-netboot image is made of --kernel and --initrd, without FILE"),
+            ));
+        }
+    };
+    let overrides = Overrides {
+        cmdline: args.cmdline,
+        append: args.append,
+        medium: match args.medium {
+            MediumArg::Auto => None,
+            MediumArg::None => Some(Medium::None),
+            MediumArg::LiveBoot => Some(Medium::LiveBoot),
+            MediumArg::Casper => Some(Medium::Casper),
+            MediumArg::Dracut => Some(Medium::Dracut),
+            MediumArg::Archiso => Some(Medium::Archiso),
+        },
+        placement: match args.placement {
+            PlacementArg::Auto => None,
+            PlacementArg::Initramfs => Some(Placement::Initramfs),
+            PlacementArg::Pmem => Some(Placement::Pmem),
+        },
+    };
+    publish(
+        &args.name,
+        &input,
+        overrides,
+        &args.publish,
+        args.dry_run,
+        ui,
+    )
+}
+
+/// What the command line says against the input's own boot configuration.
+#[derive(Default)]
+pub(super) struct Overrides {
+    cmdline: Option<String>,
+    append: Option<String>,
+    medium: Option<Medium>,
+    placement: Option<Placement>,
+}
+
+pub(super) fn publish(
+    name: &str,
+    input: &Input,
+    overrides: Overrides,
+    args: &PublishArgs,
+    dry_run: bool,
+    ui: &Ui,
+) -> anyhow::Result<()> {
+    let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+    let options = Options {
+        name: image_name(name)?,
+        version: args.version,
+        label: args.label.clone(),
+        description: args.description.clone(),
+        valid: args.expires_days.map(days),
+        latest_valid: days(args.latest_days),
+        cmdline: overrides.cmdline,
+        append: overrides.append,
+        medium: overrides.medium,
+        placement: overrides.placement,
+        now: SystemTime::now().into(),
+    };
+    let root = args.store.path()?;
+    let files = match input {
+        Input::LinuxIso { path, .. } => vec![path],
+        Input::LinuxNetboot { kernel, initrd } => std::iter::once(kernel).chain(initrd).collect(),
+    };
+    let mut total = 0;
+    for file in files {
+        let found =
+            std::fs::metadata(file).with_context(|| format!("looking at {}", file.display()))?;
+        total += found.len();
+    }
+    let report = if dry_run {
+        let progress = ui.progress(&format!("reading {name}"), total);
+        let report = import::dry_run(&root, input, &options, &progress)?;
+        progress.finish("done, nothing written");
+        report
+    } else {
+        // Before the long part: a wrong password should not cost minutes.
+        let key = args.signing_key()?;
+        let progress = ui.progress(&format!("importing {name}"), total);
+        let report = import::import(&root, input, &options, &key, &progress)?;
+        progress.finish("done");
+        report
+    };
+    if ui.json {
+        return ui.print_json(&report);
+    }
+    print(&report, ui);
+    Ok(())
+}
+
+fn print(report: &Report, ui: &Ui) {
+    let verb = if report.dry_run {
+        "would import"
+    } else {
+        "imported"
+    };
+    let bytes = HumanBytes;
+    ui.line(format_args!(
+        "{verb} {} version {}: {}, {} chunks",
+        report.name,
+        report.version,
+        bytes(report.size),
+        report.chunks
+    ));
+    ui.line(format_args!("  sha256   {}", report.sha256));
+    ui.line(format_args!(
+        "  stored   {} new ({} of the image), {} shared, {} zeros",
+        bytes(report.stored_bytes),
+        bytes(report.new_bytes),
+        bytes(report.shared_bytes),
+        bytes(report.hole_bytes)
+    ));
+    ui.line(format_args!("  kernel   {}", report.boot.kernel.path));
+    for initrd in &report.boot.initrd {
+        ui.line(format_args!("  initrd   {}", initrd.path));
+    }
+    ui.line(format_args!("  cmdline  {}", report.boot.cmdline));
+    ui.line(format_args!(
+        "  medium   {}, min. RAM {}",
+        super::show::medium_text(report.boot.medium),
+        bytes(report.min_ram)
+    ));
+    for note in &report.notes {
+        ui.line(format_args!("  note     {note}"));
+    }
+}

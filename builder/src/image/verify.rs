@@ -1,0 +1,68 @@
+//! `image verify`: reads a version back and says whether all of it holds.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sparetire_manifest::Digest;
+
+use super::{VerifyArgs, image_name, trusted_keys};
+use crate::cli::Ui;
+use crate::exit::{ExitCode, WithCode};
+use crate::store::{CheckError, Store, verify_version};
+
+#[derive(Serialize)]
+struct Holds {
+    name: String,
+    version: u64,
+    sha256: Digest,
+    size: u64,
+    chunks: usize,
+    packs: usize,
+    key_id: Option<String>,
+}
+
+pub(super) fn run(args: &VerifyArgs, ui: &Ui) -> anyhow::Result<()> {
+    let name = image_name(&args.name)?;
+    let keys = trusted_keys(&args.key)?;
+    let store = Store::open(&args.store.path()?)?;
+    let version = store.version(&name, args.version)?;
+    let size = store
+        .manifest(&name, version)
+        .map_or(0, |manifest| manifest.size);
+    let progress = ui.progress(&format!("verifying {name} {version}"), size);
+    let now = SystemTime::now().into();
+    let result = verify_version(&store, &name, version, &keys, now, |done, _| {
+        progress.set(done)
+    });
+    let summary = match result {
+        Ok(summary) => summary,
+        Err(error) => {
+            // A file that cannot be read is no verdict about the image.
+            let code = match error {
+                CheckError::Store(crate::store::StoreError::Io { .. }) => ExitCode::Failed,
+                _ => ExitCode::Verification,
+            };
+            return Err(error).code(code);
+        }
+    };
+    progress.finish("holds");
+    let holds = Holds {
+        name: name.to_string(),
+        version,
+        sha256: summary.manifest.sha256,
+        size: summary.manifest.size,
+        chunks: summary.chunks,
+        packs: summary.packs,
+        key_id: summary.manifest.key_id().map(|id| id.to_string()),
+    };
+    if ui.json {
+        return ui.print_json(&holds);
+    }
+    ui.line(format_args!(
+        "{name} version {version} holds: {} chunks in {} packs, signed by {}",
+        holds.chunks,
+        holds.packs,
+        holds.key_id.unwrap_or_default()
+    ));
+    Ok(())
+}

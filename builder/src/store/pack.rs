@@ -1,0 +1,150 @@
+//! Writing packs: chunks back to back in files named by their own digest.
+//!
+//! A pack keeps its temporary name until all packs of an import are complete, so that an import
+//! that stops half way leaves nothing that looks finished.
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+use sparetire_manifest::{Digest, PackRef, layout};
+use tempfile::NamedTempFile;
+
+use super::{StoreError, TEMPORARY, WriteLock, create_dir, sync_dir};
+
+/// The packs one import adds.
+#[derive(Debug)]
+pub struct PackWriter<'a> {
+    lock: &'a WriteLock,
+    cap: u64,
+    open: Option<Open>,
+    finished: Vec<Finished>,
+}
+
+/// Where a chunk went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addition {
+    /// Number of the pack among those this writer makes.
+    pub pack: u32,
+    /// First byte in it.
+    pub offset: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: BufWriter<NamedTempFile>,
+    digest: Sha256,
+    length: u64,
+}
+
+#[derive(Debug)]
+struct Finished {
+    file: NamedTempFile,
+    pack: PackRef,
+}
+
+impl<'a> PackWriter<'a> {
+    pub(super) fn new(lock: &'a WriteLock, cap: u64) -> Self {
+        Self {
+            lock,
+            cap,
+            open: None,
+            finished: Vec::new(),
+        }
+    }
+
+    /// Appends a chunk, in a further pack when it does not fit the current one any more.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<Addition, StoreError> {
+        let length = bytes.len() as u64;
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.length + length > self.cap)
+        {
+            self.close()?;
+        }
+        let dir = self.dir();
+        let number = u32::try_from(self.finished.len()).unwrap_or(u32::MAX);
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(Open::new(&dir)?),
+        };
+        let offset = open.length;
+        open.file
+            .write_all(bytes)
+            .map_err(|source| StoreError::at(&dir, "writing a pack in", source))?;
+        open.digest.update(bytes);
+        open.length += length;
+        Ok(Addition {
+            pack: number,
+            offset,
+        })
+    }
+
+    /// Gives every pack its name. From now on they are part of the store.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn finish(mut self) -> Result<Vec<PackRef>, StoreError> {
+        self.close()?;
+        let store = self.lock.store();
+        let mut packs = Vec::new();
+        for Finished { file, pack } in self.finished {
+            let path = store.path(&layout::pack_path(&pack.sha256));
+            let dir = path.parent().unwrap_or(store.root()).to_owned();
+            create_dir(&dir)?;
+            // A pack with this name has these bytes: replacing it changes nothing.
+            file.persist(&path)
+                .map_err(|error| StoreError::at(&path, "renaming a pack to", error.error))?;
+            sync_dir(&dir)?;
+            packs.push(pack);
+        }
+        sync_dir(&store.root().join("packs"))?;
+        Ok(packs)
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.lock.store().root().join("packs")
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        let dir = self.dir();
+        let io = |source| StoreError::at(&dir, "writing a pack in", source);
+        let file = open
+            .file
+            .into_inner()
+            .map_err(|error| io(error.into_error()))?;
+        file.as_file().sync_all().map_err(io)?;
+        let pack = PackRef {
+            sha256: Digest::from_bytes(open.digest.finalize().into()),
+            length: open.length,
+        };
+        self.finished.push(Finished { file, pack });
+        Ok(())
+    }
+}
+
+impl Open {
+    fn new(dir: &std::path::Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::PermissionsExt;
+        // Readable by the web server, which is somebody else.
+        let file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(dir)
+            .map_err(|source| StoreError::at(dir, "creating a pack in", source))?;
+        Ok(Self {
+            file: BufWriter::with_capacity(1 << 20, file),
+            digest: Sha256::new(),
+            length: 0,
+        })
+    }
+}
