@@ -21,6 +21,7 @@
 //! came before might be a crafted part of the truth.
 
 mod device;
+mod error;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -38,7 +39,10 @@ use hadris_iso::sync::IsoFs;
 use hadris_iso::{CacheOptions, Platform};
 use sparetire_manifest::Extent;
 
+pub use error::IsoImageError;
+
 use device::Guarded;
+use error::damaged;
 
 /// Components of a path, and links followed for it.
 const MAX_DEPTH: usize = 64;
@@ -51,8 +55,6 @@ const MAX_EXTENTS: usize = 1024;
 /// Boot catalog bytes: 1,023 entries.
 const CATALOG: usize = 32 * 1024;
 
-type Error = hadris_fs::Error<io::Error>;
-
 /// An ISO image file, open for reading.
 #[derive(Debug)]
 pub struct IsoImage {
@@ -61,93 +63,6 @@ pub struct IsoImage {
     size: u64,
     volume_id: String,
     volume: RefCell<Volume>,
-}
-
-/// Why an image, or something in it, could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum IsoImageError {
-    /// The file itself.
-    #[error("opening {}", path.display())]
-    Open {
-        /// The image.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// Reading the file failed.
-    #[error("reading {}", path.display())]
-    Read {
-        /// The image.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// No ISO 9660 volume descriptor at sector 16.
-    #[error("{} is not an ISO 9660 image", path.display())]
-    NotIso {
-        /// The image.
-        path: PathBuf,
-    },
-    /// A structure of the image contradicts itself or points outside.
-    #[error("{what} is damaged: {how}")]
-    Damaged {
-        /// The structure: a path in the image, the volume descriptors, the boot catalog.
-        what: String,
-        /// What does not hold.
-        how: String,
-    },
-    /// A form of ISO 9660 that is not supported.
-    #[error("{what}: {how}")]
-    Unsupported {
-        /// A path in the image.
-        what: String,
-        /// What is not supported.
-        how: String,
-    },
-    /// No such file or directory.
-    #[error("{path} is not on the image")]
-    NotFound {
-        /// The path asked for.
-        path: String,
-    },
-    /// A directory where a file was wanted, or the reverse, or neither.
-    #[error("{path} is not a {wanted}")]
-    WrongKind {
-        /// The path asked for.
-        path: String,
-        /// "file" or "directory".
-        wanted: &'static str,
-    },
-    /// A file larger than the caller wants to hold.
-    #[error("{path} has {size} bytes, at most {cap} are read")]
-    TooLarge {
-        /// The path asked for.
-        path: String,
-        /// Its size.
-        size: u64,
-        /// What was allowed.
-        cap: u64,
-    },
-    /// A file reaches beyond the end of the image: the image is cut short, or lies.
-    #[error("{path} ends at byte {end}, the image at {size}")]
-    CutShort {
-        /// The path asked for.
-        path: String,
-        /// Where the file's last piece would end.
-        end: u64,
-        /// Size of the image.
-        size: u64,
-    },
-    /// More of something than any honest image has.
-    #[error("more than {most} {what}")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// The bound.
-        most: usize,
-    },
 }
 
 /// One name in a directory of the image.
@@ -226,7 +141,7 @@ impl IsoImage {
         let device = Guarded::new(file.try_clone().map_err(open)?, size);
         let iso = IsoFs::mount(device, MountOptions::new())
             .map_err(|error| {
-                let error: Error = error.into();
+                let error: hadris_fs::Error<io::Error> = error.into();
                 if error.kind() == hadris_fs::ErrorKind::NotRecognized {
                     return IsoImageError::NotIso {
                         path: path.to_owned(),
@@ -574,37 +489,13 @@ fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-fn damaged(image: &Path, what: &str, error: Error) -> IsoImageError {
-    use hadris_fs::ErrorKind;
-    match error.kind() {
-        ErrorKind::Unsupported => IsoImageError::Unsupported {
-            what: what.to_owned(),
-            how: error.message().to_owned(),
-        },
-        ErrorKind::Io => match error.into_device_error() {
-            Some(source) if !device::is_exhausted(&source) => IsoImageError::Read {
-                path: image.to_owned(),
-                source,
-            },
-            _ => IsoImageError::Damaged {
-                what: what.to_owned(),
-                how: device::EXHAUSTED.to_owned(),
-            },
-        },
-        _ => IsoImageError::Damaged {
-            what: what.to_owned(),
-            how: error.to_string(),
-        },
-    }
-}
-
 impl Files for IsoImage {
     fn read(&self, path: &str, cap: usize) -> Result<Vec<u8>, FileError> {
-        self.read_file(path, cap).map_err(file_error)
+        self.read_file(path, cap).map_err(FileError::from)
     }
 
     fn list(&self, directory: &str) -> Result<Vec<Listed>, FileError> {
-        let entries = self.directory(directory).map_err(file_error)?;
+        let entries = self.directory(directory).map_err(FileError::from)?;
         Ok(entries
             .into_iter()
             .map(|entry| Listed {
@@ -624,13 +515,5 @@ impl Files for IsoImage {
             Ok(Found::Entry(entry)) => entry.kind == IsoKind::Directory,
             Err(_) => false,
         }
-    }
-}
-
-fn file_error(error: IsoImageError) -> FileError {
-    match error {
-        IsoImageError::NotFound { .. } | IsoImageError::WrongKind { .. } => FileError::NotFound,
-        IsoImageError::TooLarge { size, cap, .. } => FileError::TooLarge { size, cap },
-        error => FileError::Unreadable(error.to_string()),
     }
 }

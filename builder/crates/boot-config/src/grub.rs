@@ -11,8 +11,10 @@
 
 mod condition;
 mod lexer;
+mod menu;
 mod parser;
 mod run;
+mod variables;
 
 use crate::discover::{Entry, Reader};
 

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::condition::holds;
-use super::lexer::{Part, Word};
+use super::lexer::Word;
+use super::menu::{Item, Kind, entries};
 use super::parser::{Block, Statement, parse};
+use super::variables::Variables;
 use crate::discover::{Entry, MAX_DEPTH, MAX_ENTRIES, MAX_TEXT, Reader, capped};
 use crate::files::{parent, resolve};
 
@@ -28,16 +30,16 @@ const MAX_WORDS: usize = 256;
 const MAX_EXPANDED: usize = 4 * MAX_TEXT;
 /// Patterns of files that are expanded.
 const MAX_GLOBS: usize = 64;
-/// Variables.
-const MAX_VARIABLES: usize = 512;
+/// Functions.
+const MAX_FUNCTIONS: usize = 512;
+/// Blocks run inside one another, over all files, functions and menus; bounds the machine's stack.
+const MAX_NESTED: usize = 128;
 
 pub(super) fn run(reader: &mut Reader<'_>, path: &str, branches: Branches) -> Vec<Entry> {
     let mut shell = Shell::new(reader, path, branches);
     let menu = shell.menu(Start::File(path), &[], 0);
-    let default = shell.variables.get("default").cloned().unwrap_or_default();
-    let chosen = chosen(&menu, &default);
-    let mut entries = Vec::new();
-    flatten(menu, "", chosen.as_deref(), &mut Vec::new(), &mut entries);
+    let default = shell.variables.get("default").to_owned();
+    let mut entries = entries(menu, &default);
     // A script without a menu may load a system by itself.
     if let (true, Some((kernel, cmdline))) = (entries.is_empty(), shell.loaded.linux) {
         entries.push(Entry {
@@ -50,19 +52,6 @@ pub(super) fn run(reader: &mut Reader<'_>, path: &str, branches: Branches) -> Ve
         });
     }
     entries
-}
-
-/// One line of a menu. Lines that start no Linux are kept: `default=2` counts them.
-struct Item {
-    title: String,
-    id: String,
-    kind: Kind,
-}
-
-enum Kind {
-    Linux(Box<Entry>),
-    Menu(Vec<Item>),
-    Other,
 }
 
 enum Start<'a> {
@@ -89,7 +78,7 @@ struct Pending {
 struct Shell<'r, 'f> {
     reader: &'r mut Reader<'f>,
     branches: Branches,
-    variables: BTreeMap<String, String>,
+    variables: Variables,
     functions: BTreeMap<String, Block>,
     pending: Vec<Pending>,
     loaded: Loaded,
@@ -99,8 +88,7 @@ struct Shell<'r, 'f> {
     count: usize,
     calls: usize,
     globs: usize,
-    /// The last command's result, `$?`.
-    status: bool,
+    nested: usize,
     returning: bool,
 }
 
@@ -110,7 +98,7 @@ impl<'r, 'f> Shell<'r, 'f> {
             .into_iter()
             .find(|directory| reader.files.is_directory(directory))
             .unwrap_or_else(|| parent(path));
-        let variables = [
+        let variables = Variables::new(&[
             ("prefix", prefix),
             ("config_directory", parent(path)),
             ("config_file", path),
@@ -123,14 +111,11 @@ impl<'r, 'f> Shell<'r, 'f> {
             ("feature_menuentry_options", "y"),
             ("feature_platform_search_hint", "y"),
             ("feature_200_final", "y"),
-        ];
+        ]);
         Self {
             reader,
             branches,
-            variables: variables
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            variables,
             functions: BTreeMap::new(),
             pending: Vec::new(),
             loaded: Loaded::default(),
@@ -139,7 +124,7 @@ impl<'r, 'f> Shell<'r, 'f> {
             count: 0,
             calls: 0,
             globs: 0,
-            status: true,
+            nested: 0,
             returning: false,
         }
     }
@@ -147,7 +132,7 @@ impl<'r, 'f> Shell<'r, 'f> {
     /// Runs `start` as what makes a menu and returns the menu, bodies run.
     fn menu(&mut self, start: Start<'_>, arguments: &[String], depth: usize) -> Vec<Item> {
         let outside = std::mem::take(&mut self.pending);
-        self.arguments(arguments);
+        self.variables.set_arguments(arguments);
         match start {
             Start::File(path) => self.file(path),
             Start::Block(block) => self.block(block),
@@ -200,19 +185,6 @@ impl<'r, 'f> Shell<'r, 'f> {
         item
     }
 
-    fn arguments(&mut self, arguments: &[String]) {
-        for index in 1..=9 {
-            let value = arguments.get(index - 1).cloned().unwrap_or_default();
-            self.variables.insert(index.to_string(), value);
-        }
-        let all = arguments.join(" ");
-        for name in ["@", "*"] {
-            self.variables.insert(name.into(), capped(all.clone()));
-        }
-        self.variables
-            .insert("#".into(), arguments.len().to_string());
-    }
-
     fn file(&mut self, path: &str) {
         let circle = self.stack.iter().any(|open| open == path);
         if self.stack.len() >= 2 * MAX_DEPTH || (circle && self.stack.len() > 1) {
@@ -239,6 +211,18 @@ impl<'r, 'f> Shell<'r, 'f> {
     }
 
     fn block(&mut self, block: &Block) {
+        if self.nested >= MAX_NESTED {
+            let source = self.source();
+            self.reader
+                .problem(&source, None, "blocks run too deep inside one another");
+            return;
+        }
+        self.nested += 1;
+        self.statements(block);
+        self.nested -= 1;
+    }
+
+    fn statements(&mut self, block: &Block) {
         for statement in block.iter() {
             if self.returning {
                 return;
@@ -266,12 +250,12 @@ impl<'r, 'f> Shell<'r, 'f> {
                     body,
                 } => {
                     for value in self.expand(words) {
-                        self.set(variable, value);
+                        self.variables.set(variable, value);
                         self.block(body);
                     }
                 }
                 Statement::Function { name, body } => {
-                    if self.functions.len() < MAX_VARIABLES {
+                    if self.functions.len() < MAX_FUNCTIONS {
                         self.functions.insert(name.clone(), body.clone());
                     }
                 }
@@ -281,13 +265,13 @@ impl<'r, 'f> Shell<'r, 'f> {
 
     fn conditional(&mut self, arms: &[(Option<Block>, Block)]) {
         for (condition, body) in arms {
-            self.status = true;
+            self.variables.status = true;
             if let Some(condition) = condition {
                 self.block(condition);
             }
             match self.branches {
                 Branches::All => self.block(body),
-                Branches::Taken if self.status => return self.block(body),
+                Branches::Taken if self.variables.status => return self.block(body),
                 Branches::Taken => {}
             }
         }
@@ -302,7 +286,7 @@ impl<'r, 'f> Shell<'r, 'f> {
         let Some((name, arguments)) = words.split_first() else {
             return;
         };
-        self.status = match (name.as_str(), block) {
+        self.variables.status = match (name.as_str(), block) {
             ("menuentry", Some(body)) => self.define(arguments, body, false, line),
             ("submenu", Some(body)) => self.define(arguments, body, true, line),
             (_, Some(body)) => {
@@ -311,7 +295,7 @@ impl<'r, 'f> Shell<'r, 'f> {
             }
             (name, None) => self.simple(name, arguments),
         };
-        self.status ^= negated;
+        self.variables.status ^= negated;
     }
 
     fn simple(&mut self, name: &str, arguments: &[String]) -> bool {
@@ -319,13 +303,13 @@ impl<'r, 'f> Shell<'r, 'f> {
             "set" => {
                 if let Some((name, value)) = arguments.first().and_then(|word| word.split_once('='))
                 {
-                    self.set(name, value.to_owned());
+                    self.variables.set(name, value.to_owned());
                 }
                 true
             }
             "unset" => {
                 for name in arguments {
-                    self.variables.remove(name);
+                    self.variables.unset(name);
                 }
                 true
             }
@@ -374,7 +358,7 @@ impl<'r, 'f> Shell<'r, 'f> {
             "false" | "keystatus" | "regexp" => false,
             name => {
                 if let Some((variable, value)) = name.split_once('=') {
-                    self.set(variable, value.to_owned());
+                    self.variables.set(variable, value.to_owned());
                     return true;
                 }
                 match self.functions.get(name).cloned() {
@@ -406,8 +390,7 @@ impl<'r, 'f> Shell<'r, 'f> {
                 self.reader.files.is_file(&path) || self.reader.files.is_directory(&path)
             });
         if found {
-            let variable = variable.to_owned();
-            self.set(&variable, "cd0".into());
+            self.variables.set(variable, "cd0".into());
         }
         found
     }
@@ -420,22 +403,13 @@ impl<'r, 'f> Shell<'r, 'f> {
             return false;
         }
         self.calls += 1;
-        let names = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "@", "*", "#"];
-        let outside: Vec<_> = names
-            .iter()
-            .map(|name| (*name, self.variables.get(*name).cloned()))
-            .collect();
-        self.arguments(arguments);
+        let outside = self.variables.arguments();
+        self.variables.set_arguments(arguments);
         self.block(body);
         self.returning = false;
-        for (name, value) in outside {
-            match value {
-                Some(value) => self.variables.insert(name.to_owned(), value),
-                None => self.variables.remove(name),
-            };
-        }
+        self.variables.restore_arguments(outside);
         self.calls -= 1;
-        self.status
+        self.variables.status
     }
 
     fn define(&mut self, words: &[String], body: &Block, submenu: bool, line: usize) -> bool {
@@ -497,27 +471,12 @@ impl<'r, 'f> Shell<'r, 'f> {
         }
     }
 
-    fn set(&mut self, name: &str, value: String) {
-        let known = self.variables.contains_key(name);
-        if !name.is_empty() && (known || self.variables.len() < MAX_VARIABLES) {
-            self.variables.insert(name.to_owned(), capped(value));
-        }
-    }
-
-    fn value(&self, name: &str) -> &str {
-        match name {
-            "?" if self.status => "0",
-            "?" => "1",
-            name => self.variables.get(name).map_or("", String::as_str),
-        }
-    }
-
     /// Expands variables, splits what was not quoted at blanks, and expands patterns of files.
     fn expand(&mut self, words: &[Word]) -> Vec<String> {
         let mut expanded = Vec::new();
         let mut bytes = 0;
         for word in words {
-            for (text, pattern) in self.pieces(word) {
+            for (text, pattern) in self.variables.pieces(word) {
                 let matches = if pattern {
                     self.glob(&text)
                 } else {
@@ -538,48 +497,6 @@ impl<'r, 'f> Shell<'r, 'f> {
             }
         }
         expanded
-    }
-
-    /// What one word becomes before patterns are expanded, and which pieces are patterns.
-    fn pieces(&self, word: &Word) -> Vec<(String, bool)> {
-        let mut pieces = Vec::new();
-        let mut text = String::new();
-        // Quotes alone make an empty word; an empty variable without quotes makes none.
-        let mut present = word.parts.is_empty();
-        let mut pattern = false;
-        for part in &word.parts {
-            if text.len() > MAX_TEXT || pieces.len() > MAX_WORDS {
-                break;
-            }
-            match part {
-                Part::Text { text: part, quoted } => {
-                    text.push_str(part);
-                    present = true;
-                    pattern |= !quoted && part.contains('*');
-                }
-                Part::Variable { name, quoted: true } => {
-                    text.push_str(self.value(name));
-                    present = true;
-                }
-                Part::Variable {
-                    name,
-                    quoted: false,
-                } => {
-                    let mut values = self.value(name).split_ascii_whitespace().peekable();
-                    while let Some(value) = values.next() {
-                        text.push_str(value);
-                        present = true;
-                        if values.peek().is_some() {
-                            pieces.push((capped(std::mem::take(&mut text)), pattern));
-                        }
-                    }
-                }
-            }
-        }
-        if present {
-            pieces.push((capped(text), pattern));
-        }
-        pieces
     }
 
     /// Files that match a pattern in the last part of a path.
@@ -618,53 +535,5 @@ fn requoted(word: &str) -> String {
         format!("\"{word}\"")
     } else {
         word.to_owned()
-    }
-}
-
-/// The position that `default` names: numbers from 0, ids or titles, `>` between menus.
-fn chosen(menu: &[Item], default: &str) -> Option<Vec<usize>> {
-    let mut items = menu;
-    let mut position = Vec::new();
-    for part in default.split('>').map(str::trim) {
-        let index = match part.parse::<usize>() {
-            Ok(index) => index,
-            Err(_) if part.is_empty() => 0,
-            Err(_) => items
-                .iter()
-                .position(|item| item.id == part || item.title == part)?,
-        };
-        position.push(index);
-        match items.get(index).map(|item| &item.kind) {
-            Some(Kind::Menu(inner)) => items = inner,
-            _ => break,
-        }
-    }
-    Some(position)
-}
-
-fn flatten(
-    menu: Vec<Item>,
-    above: &str,
-    chosen: Option<&[usize]>,
-    position: &mut Vec<usize>,
-    entries: &mut Vec<Entry>,
-) {
-    for (index, item) in menu.into_iter().enumerate() {
-        position.push(index);
-        let title = if above.is_empty() {
-            item.title
-        } else {
-            capped(format!("{above} > {}", item.title))
-        };
-        match item.kind {
-            Kind::Linux(mut entry) => {
-                entry.title = title;
-                entry.default = chosen == Some(position.as_slice());
-                entries.push(*entry);
-            }
-            Kind::Menu(items) => flatten(items, &title, chosen, position, entries),
-            Kind::Other => {}
-        }
-        position.pop();
     }
 }

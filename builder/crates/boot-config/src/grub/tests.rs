@@ -331,3 +331,17 @@ fn blocks_nested_without_end_are_cut_off() {
         );
     }
 }
+
+#[test]
+fn blocks_nested_over_functions_and_files_leave_the_stack_alone() {
+    let ifs = "if true; then ".repeat(28);
+    let fis = "fi; ".repeat(28);
+    let script = format!(
+        "function f {{ {ifs} f {fis} }}\n{ifs} f; source /boot/grub/b.cfg; {fis}\n\
+         menuentry a {{ linux /v a }}"
+    );
+    let tree = Tree::new(&[("/boot/grub/b.cfg", &format!("{ifs} f {fis}"))]);
+    let (entries, problems) = run_in(tree, &script);
+    assert_eq!(entries.len(), 1);
+    assert!(problems.iter().any(|problem| problem.contains("too deep")));
+}
