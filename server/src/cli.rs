@@ -14,7 +14,7 @@ use crate::session::SessionCommand;
 
 /// Boots a broken PC from far away: a tiny stage one over a slow link, the real image over HTTP.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_long_help = EXIT_CODES)]
+#[command(version, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// How to talk.
     #[command(flatten)]

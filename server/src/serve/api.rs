@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, LOCATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -150,6 +150,10 @@ impl Api {
     }
 
     async fn read(&self, body: Body, cap: usize) -> Result<Bytes, Refusal> {
+        // Announced as too long: not worth waiting for.
+        if body.size_hint().lower() > cap as u64 {
+            return Err(Refusal::TooLarge(cap));
+        }
         tokio::time::timeout(self.body_timeout, to_bytes(body, cap))
             .await
             .map_err(|_| Refusal::TooSlow)?

@@ -133,7 +133,12 @@ pub(crate) async fn raw_bytes(address: SocketAddr, request: impl Into<Vec<u8>>) 
 }
 
 /// A request without a body, with further header lines.
-pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Answer {
+pub(crate) async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+) -> Answer {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     for header in headers {
         text.push_str(header);
