@@ -434,6 +434,19 @@ impl<'a> Fetcher<'a> {
         }
     }
 
+    /// Bytes of image data held: unfinished stored chunks, and the last decompressed one.
+    pub fn held_bytes(&self) -> usize {
+        let partial = |slot: &Slot| match slot {
+            Slot::Busy(busy) => busy.receiver.held_bytes(),
+            Slot::Parked {
+                partial: Some(partial),
+                ..
+            } => partial.bytes.capacity(),
+            Slot::Parked { partial: None, .. } | Slot::Idle => 0,
+        };
+        self.slots.iter().map(partial).sum::<usize>() + self.decoder.held_bytes()
+    }
+
     /// What has happened since the last call; one event at a time, oldest first.
     pub fn poll_event(&mut self) -> Option<FetchEvent> {
         self.events.pop_front()

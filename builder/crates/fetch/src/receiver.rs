@@ -51,6 +51,10 @@ impl Receiver {
         self.position..end
     }
 
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// The piece that is due.
     pub(crate) fn due<'p>(&self, plan: &'p Plan) -> Option<&'p Piece> {
         plan.piece(self.next).filter(|_| self.next < self.run.end)
@@ -115,6 +119,10 @@ impl Decoder {
             zstd: DCtx::create(),
             plain: Vec::new(),
         }
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.plain.capacity()
     }
 
     /// The chunk that `stored` holds, checked against its digest.
