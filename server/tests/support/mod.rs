@@ -3,6 +3,8 @@
 
 #![expect(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod program;
+
 use std::io::Read;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};

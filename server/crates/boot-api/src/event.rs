@@ -218,6 +218,18 @@ impl ReportKind {
         }
     }
 
+    /// Names of fields that the sender chose: those of an unknown kind.
+    pub(crate) fn field_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        if let Self::Other { fields, .. } = self {
+            for (name, field) in fields {
+                names.push(name.as_str());
+                collect_names(field, &mut names);
+            }
+        }
+        names
+    }
+
     /// Every text in the report.
     pub(crate) fn texts_mut(&mut self) -> Vec<&mut String> {
         match self {
@@ -282,6 +294,17 @@ impl ReportKind {
 pub struct InvalidReport {
     /// The kind.
     pub kind: String,
+}
+
+fn collect_names<'a>(value: &'a Value, names: &mut Vec<&'a str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect_names(item, names)),
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| {
+            names.push(name);
+            collect_names(field, names);
+        }),
+        _ => {}
+    }
 }
 
 // Depth is bounded by serde_json's recursion limit of 128.

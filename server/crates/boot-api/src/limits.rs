@@ -34,7 +34,10 @@ impl EventBatch {
             {
                 return Err(BatchError::TooManyLines { found: lines.len() });
             }
-            // Field names of unknown kinds are not cleaned: they are shown as JSON, which escapes them.
+            // JSON does not escape all that drives a terminal, and replacing could make two names one.
+            if !report.kind.field_names().into_iter().all(is_field_name) {
+                return Err(BatchError::FieldName);
+            }
             for text in report.kind.texts_mut() {
                 if text.len() > MAX_TEXT {
                     return Err(BatchError::TextTooLong { found: text.len() });
@@ -77,6 +80,10 @@ fn is_unprintable(character: char) -> bool {
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+fn is_field_name(name: &str) -> bool {
+    name.len() <= MAX_FIELD_NAME && !name.chars().any(is_unprintable)
+}
+
 /// Why a body is no batch of events.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
@@ -107,7 +114,13 @@ pub enum BatchError {
         /// Length in bytes.
         found: usize,
     },
+    /// A field of an unknown kind whose name is long or has control characters.
+    #[error("unusable field name in report")]
+    FieldName,
     /// A known kind with other fields.
     #[error(transparent)]
     Report(#[from] InvalidReport),
 }
+
+/// Longest name of a field, in bytes.
+const MAX_FIELD_NAME: usize = 64;

@@ -247,6 +247,30 @@ fn nothing_that_drives_a_terminal_gets_through() {
 }
 
 #[test]
+fn field_names_cannot_drive_a_terminal_either() {
+    // Found by fuzzing: JSON escapes neither DEL nor the C1 controls.
+    for name in [
+        "\u{7f}",
+        "\u{9b}2J",
+        "\u{1b}[2J",
+        "\u{202e}",
+        &"x".repeat(65),
+    ] {
+        for fields in [json!({ name: 1 }), json!({"a": [{ name: 1 }]})] {
+            let mut report = json!({"at_ms": 0, "kind": "of-the-future"});
+            report
+                .as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            assert!(
+                matches!(parse(json!([report])), Err(BatchError::FieldName)),
+                "{name:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn clipped_texts_always_fit() {
     for text in [
         "x".repeat(MAX_TEXT + 5),

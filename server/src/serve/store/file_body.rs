@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 /// Large enough to make the thread hop per block unimportant, small enough for a thousand
 /// connections at once.
-const BLOCK: u64 = 256 * 1024;
+const BLOCK: u64 = 128 * 1024;
 
 /// The bytes `next..end` of a file.
 #[derive(Debug)]
