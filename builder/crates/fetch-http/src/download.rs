@@ -171,7 +171,7 @@ pub async fn drive(
 }
 
 /// A fetch under way.
-pub struct Download<'a> {
+struct Download<'a> {
     client: &'a HttpClient,
     bases: Vec<Url>,
     fetcher: Fetcher<'a>,

@@ -123,11 +123,9 @@ pub(crate) fn connection_failure(error: &reqwest::Error) -> ConnectionFailure {
 
 fn specific(error: &(dyn StdError + 'static)) -> Option<ConnectionFailure> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        // tokio-rustls wraps the TLS error in an I/O error, which does not show it as its source.
-        let inner = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        return inner.map(tls).or_else(|| io_failure(error));
+        // tokio-rustls and hyper-rustls wrap errors in I/O errors, which do not show them as their source.
+        let inner = error.get_ref().and_then(|inner| specific(inner));
+        return inner.or_else(|| io_failure(error));
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(tls(error));

@@ -13,10 +13,11 @@ mod client;
 mod download;
 mod error;
 mod open;
+mod provider;
 mod tls;
 
 pub use client::{HttpClient, HttpOptions, USER_AGENT};
-pub use download::{Download, DownloadError, FetchSummary, NamedFault, drive, fetch_image};
+pub use download::{DownloadError, FetchSummary, NamedFault, drive, fetch_image};
 pub use error::{HttpError, HttpFailure, public_url};
 pub use open::{OpenCause, OpenError, OpenFailure, OpenStage, OpenedImage, open_image};
 pub use tls::{Pin, Trust, TrustError};

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::provider::provider;
 use fetch::TlsFailure;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -169,7 +170,7 @@ impl Trust {
 
     pub(crate) fn client_config(&self) -> Result<ClientConfig, TrustError> {
         let library = |cause: String| TrustError::Library { cause };
-        let provider = Arc::new(crypto::ring::default_provider());
+        let provider = Arc::new(provider());
         let authorities = self.roots.as_ref().map(|roots| {
             WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
                 .build()

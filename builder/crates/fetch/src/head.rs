@@ -62,11 +62,11 @@ impl Head {
         {
             return Err(What::Encoded(quoted(encoding)));
         }
-        if self.content_range.as_deref().and_then(parse_content_range)
-            != Some((range.clone(), Some(file_length)))
-            && self.content_range.as_deref().and_then(parse_content_range)
-                != Some((range.clone(), None))
-        {
+        let answered = self.content_range.as_deref().and_then(parse_content_range);
+        let is_ours = answered.is_some_and(|(found, total)| {
+            found == *range && total.is_none_or(|total| total == file_length)
+        });
+        if !is_ours {
             return Err(What::WrongRange {
                 asked: format!(
                     "bytes {}-{}/{file_length}",

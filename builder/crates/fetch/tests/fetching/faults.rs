@@ -1,5 +1,6 @@
 //! One fault at a time: what it is called, what becomes of its source, and that the image arrives all the same.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use fetch::{
@@ -19,11 +20,12 @@ fn one_connection() -> Settings {
 
 /// The first fault of source 0, and whether it was dropped, when source 1 is honest.
 fn first_fault(misdeed: Misdeed) -> (What, bool) {
-    let store = Store::plain(120, 50_000);
+    static STORE: LazyLock<Store> = LazyLock::new(|| Store::plain(120, 50_000));
+    let store = &*STORE;
     let misbehaved = format!("{misdeed:?}");
     // The first answer is good, so that an ETag is known when the misdeed comes.
     let servers = vec![Server::scripted([Misdeed::None, misdeed]), Server::honest()];
-    let outcome = Sim::new(&store, servers).fetch(Settings {
+    let outcome = Sim::new(store, servers).fetch(Settings {
         connections: 2,
         ..Settings::default()
     });

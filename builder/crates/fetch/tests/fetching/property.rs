@@ -89,7 +89,7 @@ fn count(outcome: &Outcome, wanted: fn(&FetchEvent) -> bool) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_image_arrives_if_one_honest_source_remains(

@@ -26,7 +26,7 @@ fn ranges(outcome: &crate::sim::Outcome) -> Vec<std::ops::Range<u64>> {
 
 #[test]
 fn neighbouring_chunks_come_in_runs_of_megabytes() {
-    let store = Store::plain(640, 64 << 10);
+    let store = Store::plain(256, 64 << 10);
     let outcome = Sim::new(&store, vec![Server::honest()]).fetch(Settings::default());
     outcome.result.as_ref().unwrap();
     assert_eq!(outcome.image, store.image);
@@ -201,7 +201,7 @@ fn chunks_out_of_order_in_their_packs_are_still_read_forwards() {
 
 #[test]
 fn mirrors_share_the_work() {
-    let store = Store::plain(640, 64 << 10);
+    let store = Store::plain(256, 64 << 10);
     let servers = vec![Server::honest(), Server::honest(), Server::honest()];
     let outcome = Sim::new(&store, servers).fetch(Settings {
         connections: 6,

@@ -1,0 +1,9 @@
+//! The client and the driver against real sockets: a scripted server, one with TLS, and Debian's nginx.
+
+mod client;
+mod download;
+mod nginx;
+mod open;
+mod server;
+mod store;
+mod tls;
