@@ -22,6 +22,7 @@ mod calls;
 mod efi;
 mod layout;
 mod machine;
+mod meminfo;
 mod memory;
 mod newc;
 mod ram;
@@ -35,7 +36,8 @@ use std::io;
 
 pub use buffer::{BufferError, ImageBuffer};
 pub use machine::{Machine, MachineError};
-pub use memory::{Limit, MemInfo, MemoryPlan, MemoryWatch, Method, TooLittleMemory, check_memory};
+pub use meminfo::{MemInfo, MemoryWatch};
+pub use memory::{Limit, MemoryPlan, Method, TooLittleMemory, check_memory};
 pub use newc::NewcError;
 pub use ram::RamMap;
 pub use segments::{ArrangeError, Segment};

@@ -9,6 +9,10 @@
 //!
 //! 64-bit firmware only. Without this state the next kernel starts as well, but without runtime
 //! services: no EFI variables, no reset through the firmware.
+//!
+//! One table is lost whichever way the next kernel is loaded: the memory attributes lie in memory
+//! that Linux 6.12 frees after its start. The next kernel finds other bytes there, says "Unexpected
+//! EFI Memory Attributes table version" and goes on without (seen with OVMF 2022.11).
 
 /// `efi_loader_signature` of 64-bit firmware.
 pub(super) const SIGNATURE_64: &[u8; 4] = b"EL64";

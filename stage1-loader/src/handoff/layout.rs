@@ -1,10 +1,10 @@
 //! Where do the image's bytes stand in the one file that holds them?
 //!
-//! | the second system gets the image as | file |
+//! | the image is | file |
 //! |---|---|
-//! | a member of its initramfs | member header (one page), image, further members, trailer, room for copies of the initrds |
-//! | persistent memory | image, then from the next page an archive of further members if there are any |
-//! | nothing (kernel and initrds are the image) | the same |
+//! | a member of the next initramfs | member header (one page), image, further members, trailer, room for the initrds |
+//! | persistent memory | image; from the next page on an archive of further members, if any |
+//! | kernel and initrds, nothing else | the same |
 //!
 //! So the download writes every byte to its final place, and the image is page-aligned in the
 //! file. The kernel unpacks archives in the order in which they stand, ours first. The room at the

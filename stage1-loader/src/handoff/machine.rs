@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::boot_params::{self, E820Entry};
 use super::efi::{self, EfiState, Region};
-use super::memory::MemInfo;
+use super::meminfo::MemInfo;
 use super::ram::RamMap;
 
 /// Longest file of `/proc` or `/sys` that is read.
@@ -172,7 +172,9 @@ pub(super) mod tests {
         );
         write(
             "proc/iomem",
-            b"00001000-0009ffff : System RAM\n00100000-bfffffff : System RAM\n100000000-13fffffff : System RAM\n",
+            b"00001000-0009ffff : System RAM\n\
+              00100000-bfffffff : System RAM\n\
+              100000000-13fffffff : System RAM\n",
         );
         let mut params = vec![0; 4096];
         params[0] = 0x03; // screen_info.orig_x

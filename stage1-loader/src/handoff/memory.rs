@@ -1,4 +1,4 @@
-//! Is there enough RAM for an image, how will it be loaded, and how much did it take?
+//! Is there enough RAM for an image, and how will it be loaded?
 //!
 //! Said before the download, in numbers. Limits, in the order in which they are checked:
 //!
@@ -14,15 +14,12 @@
 //! to unpack itself in, and the unpacked size of an initrd.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
 
 use boot_config::hand_off::PmemRange;
 use sparetire_manifest::{BootRecipe, Manifest, Medium, Placement};
 
-use super::machine::{Machine, MachineError, error, text};
+use super::machine::Machine;
+use super::meminfo::MemInfo;
 use super::newc;
 use super::ram::{Hole, PAGE, RamMap};
 
@@ -41,15 +38,6 @@ const SECOND_SYSTEM: u64 = 64 * MIB;
 const ALLOWANCE: u64 = 128 * MIB;
 /// Persistent memory is mapped in pieces of this size.
 const PMEM_ALIGN: u64 = 2 * MIB;
-
-/// Size and use of RAM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemInfo {
-    /// Bytes that the kernel manages (`MemTotal`).
-    pub total: u64,
-    /// Bytes that can be had without swapping (`MemAvailable`).
-    pub available: u64,
-}
 
 /// How the next kernel is put into place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +131,9 @@ struct Sizes {
     kernel_file: u64,
     /// Initrds as they are packed.
     initrd: u64,
-    /// The archive of ours, with the image if that is a member.
+    /// The image is a member of the archive of ours.
+    member: bool,
+    /// That archive.
     archive: u64,
     /// The image if it becomes persistent memory, or 0.
     pmem: u64,
@@ -157,6 +147,7 @@ impl Sizes {
         let passed_on = boot.medium != Medium::None;
         let pmem =
             passed_on && (boot.placement == Placement::Pmem || manifest.size > newc::MAX_DATA);
+        let member = passed_on && !pmem;
         let initrd = boot
             .initrd
             .iter()
@@ -171,11 +162,8 @@ impl Sizes {
             image: manifest.size,
             kernel_file: boot.kernel.length,
             initrd: initrd.fold(0, u64::saturating_add),
-            archive: if passed_on && !pmem {
-                manifest.size + SMALL_PARTS
-            } else {
-                SMALL_PARTS
-            },
+            member,
+            archive: SMALL_PARTS + if member { manifest.size } else { 0 },
             pmem: if pmem {
                 manifest.size.next_multiple_of(PMEM_ALIGN)
             } else {
@@ -206,7 +194,7 @@ impl Sizes {
             Method::KexecFileLoad => {
                 // The initrds behind the image in its file, or the whole initramfs in one of its
                 // own; the kernel's file; then both as the kernel reads them.
-                let gathered = if self.archive > self.image {
+                let gathered = if self.member {
                     self.initrd
                 } else {
                     self.initramfs()
@@ -323,81 +311,6 @@ fn place(sizes: &Sizes, ram: &RamMap) -> Result<Option<PmemRange>, u64> {
     find(KERNEL, 16 * MIB, 1 << 32)?;
     find(sizes.initramfs().next_multiple_of(PAGE), PAGE, u64::MAX)?;
     Ok(pmem)
-}
-
-impl MemInfo {
-    /// Reads `/proc/meminfo` below `root`.
-    pub fn read(root: &Path) -> Result<MemInfo, MachineError> {
-        const PATH: &str = "proc/meminfo";
-        let text = text(root, PATH)?;
-        let field = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            number
-                .and_then(|number| number.checked_mul(1024))
-                .ok_or_else(|| error(root, PATH, name))
-        };
-        Ok(MemInfo {
-            total: field("MemTotal")?,
-            available: field("MemAvailable")?,
-        })
-    }
-}
-
-/// How far available memory has sunk since the start.
-#[derive(Debug)]
-pub struct MemoryWatch {
-    root: PathBuf,
-    start: u64,
-    least: u64,
-}
-
-impl MemoryWatch {
-    /// Starts from what is available now.
-    pub fn start(root: &Path) -> Result<MemoryWatch, MachineError> {
-        let start = MemInfo::read(root)?.available;
-        Ok(MemoryWatch {
-            root: root.to_owned(),
-            start,
-            least: start,
-        })
-    }
-
-    /// Looks once.
-    pub fn sample(&mut self) {
-        if let Ok(now) = MemInfo::read(&self.root) {
-            self.least = self.least.min(now.available);
-        }
-    }
-
-    /// Bytes in use at most, beyond what was in use at the start.
-    pub fn peak_used(&self) -> u64 {
-        self.start - self.least
-    }
-
-    /// Looks every few milliseconds while `work` runs: a system call frees its copies before it
-    /// returns.
-    pub(super) fn during<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let result = thread::scope(|scope| {
-            let watch = &mut *self;
-            // Without a thread the moments before and after must do.
-            let _ = thread::Builder::new().spawn_scoped(scope, move || {
-                while stopped.recv_timeout(Duration::from_millis(2))
-                    == Err(RecvTimeoutError::Timeout)
-                {
-                    watch.sample();
-                }
-            });
-            let result = work();
-            drop(stop);
-            result
-        });
-        self.sample();
-        result
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What does one member of an initramfs archive look like?
 //!
-//! The newc format of cpio as `Documentation/driver-api/early-userspace/buffer-format.rst` (Linux 6.12) describes it and
-//! `init/initramfs.c` reads it: 110 bytes of ASCII header, the name with its NUL, data, each part padded to four bytes
-//! from the start of the archive. Written only; nothing here reads archives, and there are no links, devices or owners.
+//! The newc format of cpio as `Documentation/driver-api/early-userspace/buffer-format.rst` (Linux
+//! 6.12) describes it and `init/initramfs.c` reads it: 110 bytes of ASCII header, the name with its
+//! NUL, data, each part padded to four bytes from the start of the archive. Written only; nothing
+//! here reads archives, and there are no links, devices or owners.
 
 /// Longest data of one member: the size field has eight hexadecimal digits.
 pub(super) const MAX_DATA: u64 = u32::MAX as u64;
@@ -45,8 +46,8 @@ pub(super) fn start(
     Ok(())
 }
 
-/// The same as the first thing of an archive, with the name's NULs filling up to `length_of_all`, so that the data starts
-/// there. The kernel and GNU cpio both take a name up to its first NUL.
+/// The same as the first thing of an archive, with the name's NULs filling up to `length_of_all`, so
+/// that the data starts there. The kernel and GNU cpio both take a name up to its first NUL.
 pub(super) fn start_padded(
     path: &str,
     mode: u32,
@@ -100,7 +101,8 @@ fn header(
     }
     let length = u32::try_from(length).map_err(|_| NewcError::TooLong { length })?;
     let links = 1;
-    // Inode, mode, uid, gid, links, mtime, size, device major and minor, rdev major and minor, name field, check sum.
+    // Inode, mode, uid, gid, links, mtime, size, device major and minor, rdev major and minor, name
+    // field, check sum.
     let fields = [
         number,
         mode,

@@ -1,8 +1,9 @@
 //! Where is RAM, and where in it is room?
 //!
-//! Read from `/proc/iomem` (Linux `kernel/resource.c`): top-level lines `START-END : System RAM`, hexadecimal, end
-//! inclusive. What lies inside those ranges (the running kernel) does not matter: segments are moved to their place only
-//! after the running kernel has stopped. The kernel writes this file; it is still parsed without trust.
+//! Read from `/proc/iomem` (Linux `kernel/resource.c`): top-level lines `START-END : System RAM`,
+//! hexadecimal, end inclusive. What lies inside those ranges (the running kernel) does not matter:
+//! segments are moved to their place only after the running kernel has stopped. The kernel writes
+//! this file; it is still parsed without trust.
 
 use std::ops::Range;
 

@@ -1,8 +1,9 @@
 //! What does a kernel's setup header say, and can it be entered in 64-bit mode?
 //!
-//! The Linux/x86 boot protocol, `Documentation/arch/x86/boot.rst` (Linux 6.12), version 2.12 and later: relocatable
-//! bzImages with a 64-bit entry point. Older ones, zImages and 32-bit kernels are refused. The bytes come out of a
-//! verified image, so its publisher controls them; every length is checked all the same.
+//! The Linux/x86 boot protocol, `Documentation/arch/x86/boot.rst` (Linux 6.12), version 2.12 and
+//! later: relocatable bzImages with a 64-bit entry point. Older ones, zImages and 32-bit kernels are
+//! refused. The bytes come out of a verified image, so its publisher controls them; every length is
+//! checked all the same.
 
 /// Offset of the setup header in the file and in `struct boot_params`.
 pub(super) const HEADER_AT: usize = 0x1f1;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::handoff::efi::{EfiState, Region};
-use crate::handoff::memory::MemInfo;
+use crate::handoff::meminfo::MemInfo;
 use crate::handoff::setup_header::tests::synthetic;
 
 const BASE: u64 = 0x1_2345_6000;

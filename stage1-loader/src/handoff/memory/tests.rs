@@ -1,3 +1,5 @@
+//! Which images fit into which machines, and what is said about those that do not.
+
 use super::*;
 use crate::handoff::buffer::tests::manifest;
 use crate::handoff::machine::tests::write_machine;
@@ -147,42 +149,5 @@ fn sizes_that_cannot_be_are_refused_not_computed() {
             .unwrap_err()
             .limit,
         Limit::Kexec
-    );
-}
-
-#[test]
-fn the_watch_keeps_the_lowest_point() {
-    let root = tempfile::tempdir().unwrap();
-    let say = |available: u64| {
-        std::fs::create_dir_all(root.path().join("proc")).unwrap();
-        let text = format!("MemTotal: 1000 kB\nMemAvailable:   {available} kB\n");
-        std::fs::write(root.path().join("proc/meminfo"), text).unwrap();
-    };
-    say(900);
-    let mut watch = MemoryWatch::start(root.path()).unwrap();
-    assert_eq!(watch.peak_used(), 0);
-    say(300);
-    watch.sample();
-    say(700);
-    assert_eq!(watch.during(|| 5), 5);
-    assert_eq!(watch.peak_used(), 600 * 1024);
-    say(200);
-    watch.during(|| ());
-    assert_eq!(watch.peak_used(), 700 * 1024);
-}
-
-#[test]
-fn meminfo_that_lacks_a_line_names_it() {
-    let root = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(root.path().join("proc")).unwrap();
-    std::fs::write(
-        root.path().join("proc/meminfo"),
-        "MemTotal: 1000 kB\nMemFree: 5 kB\n",
-    )
-    .unwrap();
-    let error = MemInfo::read(root.path()).unwrap_err();
-    assert!(
-        error.to_string().ends_with("proc/meminfo: MemAvailable"),
-        "{error}"
     );
 }
