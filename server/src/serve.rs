@@ -225,11 +225,8 @@ fn open_state(state: &Path) -> anyhow::Result<std::fs::File> {
 }
 
 fn operator_token(settings: &Settings) -> anyhow::Result<Token> {
-    if let Some(text) = std::env::var_os(operator::TOKEN_VARIABLE) {
-        let text = zeroize::Zeroizing::new(text.into_string().unwrap_or_default());
-        return operator::check(&text)
-            .with_context(|| format!("reading ${}", operator::TOKEN_VARIABLE))
-            .code(ExitCode::Usage);
+    if let Some(token) = operator::from_environment().code(ExitCode::Usage)? {
+        return Ok(token);
     }
     if let Some(path) = &settings.operator_token_file {
         return operator::read(path).code(ExitCode::Usage);

@@ -1,5 +1,4 @@
-//! The boot-session API over the wire: who may do what, what a token's life looks like, what
-//! survives a restart.
+//! Sessions over the wire: their states, their limits, what survives a restart.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,117 +8,11 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Answer, OPERATOR, Place, raw};
-
-/// Calls the API with a token and perhaps a JSON body.
-async fn call(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    token: Option<&str>,
-    body: Option<Value>,
-) -> Answer {
-    let mut text = format!("{method} /api/v1{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
-    if let Some(token) = token {
-        text.push_str(&format!("authorization: Bearer {token}\r\n"));
-    }
-    let body = body.map(|body| body.to_string()).unwrap_or_default();
-    if !body.is_empty() {
-        text.push_str("content-type: application/json\r\n");
-    }
-    text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-    raw(address, text).await
-}
-
-fn json_of(answer: &Answer) -> Value {
-    serde_json::from_slice(&answer.body)
-        .unwrap_or_else(|_| panic!("{} {}", answer.status, answer.text()))
-}
-
-struct Made {
-    id: String,
-    token: String,
-}
-
-async fn create(address: SocketAddr, body: Value) -> Made {
-    let answer = call(address, "POST", "/sessions", Some(OPERATOR), Some(body)).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    let body = json_of(&answer);
-    let text = |key: &str| body[key].as_str().unwrap().to_owned();
-    let location = format!("/api/v1/sessions/{}", text("id"));
-    assert_eq!(answer.header("location"), Some(location.as_str()));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    Made {
-        id: text("id"),
-        token: text("token"),
-    }
-}
-
-fn diagnostic() -> Value {
-    json!({ "image": "diagnostic", "target": "ram" })
-}
-
-fn step(kind: &str, step: &str) -> Value {
-    json!({ "at_ms": 1200, "kind": kind, "step": step, "detail": "" })
-}
-
-async fn report(address: SocketAddr, id: &str, token: &str, reports: Value) -> Answer {
-    let path = format!("/sessions/{id}/events");
-    let body = json!({ "events": reports });
-    call(address, "POST", &path, Some(token), Some(body)).await
-}
-
-async fn session(address: SocketAddr, id: &str) -> Value {
-    let answer = call(
-        address,
-        "GET",
-        &format!("/sessions/{id}"),
-        Some(OPERATOR),
-        None,
-    )
-    .await;
-    assert_eq!(answer.status, 200);
-    json_of(&answer)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_operator_call_needs_the_operators_token() {
-    let place = Place::new();
-    let server = place.start().await;
-    let address = server.addresses()[0];
-    let made = create(address, diagnostic()).await;
-    let one = format!("/sessions/{}", made.id);
-    let calls = [
-        ("POST", "/sessions".to_owned(), Some(diagnostic())),
-        ("GET", "/sessions".to_owned(), None),
-        ("GET", one.clone(), None),
-        ("GET", format!("{one}/events"), None),
-        ("GET", format!("{one}/stream"), None),
-        ("GET", "/sessions/nosuch".to_owned(), None),
-        ("DELETE", one, None),
-    ];
-    let short = &OPERATOR[..OPERATOR.len() - 1];
-    let longer = format!("{OPERATOR}0");
-    for token in [
-        None,
-        Some(""),
-        Some(short),
-        Some(&longer),
-        Some(&made.token),
-    ] {
-        for (method, path, body) in &calls {
-            let answer = call(address, method, path, token, body.clone()).await;
-            assert_eq!(answer.status, 401, "{method} {path} {token:?}");
-            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
-        }
-    }
-    assert_eq!(session(address, &made.id).await["state"], "created");
-    server.stop().await;
-}
+use support::api::{call, create, diagnostic, json_of, report, session, step};
+use support::{OPERATOR, Place};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_from_creation_to_hand_off() {
@@ -185,118 +78,6 @@ async fn a_session_goes_from_creation_to_hand_off() {
         .map(|event| event["seq"].as_u64().unwrap())
         .collect();
     assert_eq!(seqs, [8, 9]);
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_opens_its_own_session_and_no_other() {
-    let place = Place::new();
-    let server = place.start().await;
-    let address = server.addresses()[0];
-    let one = create(address, diagnostic()).await;
-    let two = create(address, diagnostic()).await;
-    let reports = json!([step("step-started", "mount")]);
-    for (id, token) in [
-        (&one.id, two.token.as_str()),
-        (&one.id, OPERATOR),
-        (&one.id, &one.token[..63]),
-        (&one.id, &one.token.to_uppercase()),
-        (&one.id, "0"),
-        (&"nosuch".to_owned(), &one.token),
-        (&"' OR 1=1 --".replace(' ', "%20"), &one.token),
-    ] {
-        let answer = report(address, id, token, reports.clone()).await;
-        assert_eq!(answer.status, 401, "{id}");
-    }
-    let path = format!("/sessions/{}/events", one.id);
-    let body = json!({ "events": reports });
-    let answer = call(address, "POST", &path, None, Some(body)).await;
-    assert_eq!(answer.status, 401);
-    assert_eq!(session(address, &one.id).await["events_count"], 0);
-    assert_eq!(
-        report(address, &one.id, &one.token, reports).await.status,
-        204
-    );
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_dies_at_hand_off() {
-    let place = Place::new();
-    let server = place.start().await;
-    let address = server.addresses()[0];
-    let made = create(address, diagnostic()).await;
-    let reports = json!([
-        { "at_ms": 1, "kind": "hand-off", "method": "kexec_load" },
-        step("step-started", "mount"),
-    ]);
-    assert_eq!(
-        report(address, &made.id, &made.token, reports).await.status,
-        204
-    );
-    // What a batch holds behind the hand-off is not part of this session any more.
-    assert_eq!(session(address, &made.id).await["events_count"], 1);
-    let late = json!([step("step-started", "mount")]);
-    assert_eq!(
-        report(address, &made.id, &made.token, late.clone())
-            .await
-            .status,
-        410
-    );
-    // Only who has the token learns that.
-    assert_eq!(report(address, &made.id, OPERATOR, late).await.status, 401);
-    let path = format!("/sessions/{}", made.id);
-    let answer = call(address, "DELETE", &path, Some(OPERATOR), None).await;
-    assert_eq!(answer.status, 409);
-    assert_eq!(session(address, &made.id).await["state"], "handed-off");
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_dies_at_expiry_to_the_second() {
-    let place = Place::new();
-    let server = place.start().await;
-    let address = server.addresses()[0];
-    let made = create(
-        address,
-        json!({ "image": "d", "target": "ram", "ttl_seconds": 60 }),
-    )
-    .await;
-    let reports = json!([step("step-started", "mount")]);
-    place.advance(Duration::from_secs(59));
-    assert_eq!(
-        report(address, &made.id, &made.token, reports.clone())
-            .await
-            .status,
-        204
-    );
-    place.advance(Duration::from_secs(1));
-    assert_eq!(
-        report(address, &made.id, &made.token, reports).await.status,
-        410
-    );
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_dies_at_cancellation() {
-    let place = Place::new();
-    let server = place.start().await;
-    let address = server.addresses()[0];
-    let made = create(address, diagnostic()).await;
-    let path = format!("/sessions/{}", made.id);
-    for _ in 0..2 {
-        let answer = call(address, "DELETE", &path, Some(OPERATOR), None).await;
-        assert_eq!(answer.status, 204);
-    }
-    let reports = json!([step("step-started", "mount")]);
-    assert_eq!(
-        report(address, &made.id, &made.token, reports).await.status,
-        410
-    );
-    assert_eq!(session(address, &made.id).await["state"], "cancelled");
-    let answer = call(address, "DELETE", "/sessions/nosuch", Some(OPERATOR), None).await;
-    assert_eq!(answer.status, 404);
     server.stop().await;
 }
 
@@ -537,23 +318,6 @@ async fn two_servers_do_not_share_a_state_folder() {
         sparetire_builder::exit::ExitCode::Refused
     );
     server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_nowhere_in_the_state_folder() {
-    let place = Place::new();
-    let server = place.start().await;
-    let made = create(server.addresses()[0], diagnostic()).await;
-    server.stop().await;
-    let state = place.dir.path().join("state");
-    let mut files = 0;
-    for entry in std::fs::read_dir(state).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        let token = made.token.as_bytes();
-        assert!(!bytes.windows(token.len()).any(|window| window == token));
-        files += 1;
-    }
-    assert!(files >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

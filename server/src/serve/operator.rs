@@ -42,6 +42,20 @@ pub fn read(path: &Path) -> anyhow::Result<Token> {
     check(text.trim()).with_context(|| format!("reading operator token from {show}"))
 }
 
+/// Reads the token from the environment, if it is there.
+///
+/// # Errors
+///
+/// When what is there is no plausible token.
+pub fn from_environment() -> anyhow::Result<Option<Token>> {
+    let Some(text) = std::env::var_os(TOKEN_VARIABLE) else {
+        return Ok(None);
+    };
+    let text = Zeroizing::new(text.into_string().unwrap_or_default());
+    let token = check(&text).with_context(|| format!("reading ${TOKEN_VARIABLE}"))?;
+    Ok(Some(token))
+}
+
 /// Takes a token from text that an operator chose.
 ///
 /// # Errors

@@ -205,11 +205,8 @@ fn base(url: &Url) -> anyhow::Result<Url> {
 }
 
 fn token(args: &ServerArgs) -> anyhow::Result<Token> {
-    if let Some(text) = std::env::var_os(TOKEN_VARIABLE) {
-        let text = zeroize::Zeroizing::new(text.into_string().unwrap_or_default());
-        return operator::check(&text)
-            .with_context(|| format!("reading ${TOKEN_VARIABLE}"))
-            .code(ExitCode::Usage);
+    if let Some(token) = operator::from_environment().code(ExitCode::Usage)? {
+        return Ok(token);
     }
     let path = match &args.operator_token_file {
         Some(path) => path.clone(),

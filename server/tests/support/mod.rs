@@ -3,6 +3,7 @@
 
 #![expect(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod api;
 pub(crate) mod program;
 
 use std::io::Read;
