@@ -191,7 +191,7 @@ impl Boot {
         let reports = &self.reports;
         let mut tell = |news| reports.tell(told(news));
         let up = network::bring_up(&plan, &self.console, &mut tell)?;
-        let detail = format!("up on {}", up.interface);
+        let detail = up.summary.clone();
         self.up = Some(up);
         Ok(detail)
     }

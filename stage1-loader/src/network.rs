@@ -46,6 +46,8 @@ pub struct Up {
     addresses: Vec<(u32, IpAddr, u8)>,
     /// After this time the lease needs asking for again.
     pub holds_until: Option<Duration>,
+    /// Interface, address, gateway, DNS servers and where they came from, on one line.
+    pub summary: String,
 }
 
 /// What the step tells the server, once it can.
@@ -87,6 +89,7 @@ impl Plan<'_> {
         Rules {
             needs_ipv6: !literals.is_empty() && literals.iter().all(|literal| *literal),
             avoid: self.avoid.clone(),
+            alternatives: false,
         }
     }
 
@@ -150,6 +153,7 @@ pub fn bring_up(
         race.look(now).map_err(|error| failed(&error))?;
         race.transmit(now);
         let candidates: Vec<Candidate> = race.candidates();
+        race.rules.alternatives = race.links() > 1;
         if let Some(winner) = race.rules.winner(now, &candidates) {
             let winner = winner.clone();
             return race.finish(&winner).map_err(|error| failed(&error));
@@ -348,6 +352,11 @@ impl Race<'_> {
         }
     }
 
+    fn links(&self) -> usize {
+        let with_link = |runner: &&Runner| runner.interface.carrier;
+        self.runners.values().filter(with_link).count()
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
         self.runners
             .values()
@@ -507,17 +516,18 @@ impl Race<'_> {
             Some(lease) => format!("DHCP server {}", lease.server),
             None => source.to_owned(),
         };
-        self.status(&format!(
+        let summary = format!(
             "{} {} gateway {} DNS {} by {by}",
             winner.interface,
             shown.join(" "),
             list(&settings.gateways()),
             list(&dns),
-        ));
+        );
         let now = sys::uptime();
         Ok(Up {
             interface: winner.interface.clone(),
             addresses,
+            summary,
             // RFC 2131 section 4.4.5: ask again at half time.
             holds_until: lease
                 .and_then(|lease| lease.duration)

@@ -7,7 +7,8 @@ use std::time::Duration;
 use boot_api::ReportKind;
 use boot_config::hand_off::HandOffPlan;
 use fetch_http::{
-    DownloadError, FetchEvent, Fetcher, HttpClient, OpenError, Progress, Settings, Sink,
+    ConnectionFailure, DownloadError, FetchEvent, Fetcher, HttpClient, HttpFailure, OpenCause,
+    OpenError, OpenFailure, Progress, Settings, Sink,
 };
 use sparetire_manifest::{BootRecipe, Manifest};
 use stage1_config::Target;
@@ -340,30 +341,34 @@ impl Boot {
 }
 
 fn not_opened(input: String, error: &OpenError) -> Failure {
-    let (advice, unreachable) = if error.is_unreachable() {
-        (
-            "Check that the server runs, that its address is right, and that this PC's network \
-             leads to it.",
-            true,
-        )
+    let advice = if error.is_unreachable() {
+        "Check that the server runs, that its address is right, and that this PC's network leads \
+         to it."
     } else if error.is_verification() {
-        (
-            "The store answers, but not with an image that this stage one may believe. Check which \
-             key signed it, its expiry date, and the clock of this PC.",
-            false,
-        )
+        "The store answers, but not with an image that this stage one may believe. Check which key \
+         signed it, its expiry date, and the clock of this PC."
     } else {
-        (
-            "Check the image's name and version: `sparetire image list` on the server shows what \
-             the store holds.",
-            false,
-        )
+        "Check the image's name and version: `sparetire image list` on the server shows what the \
+         store holds."
     };
     let failure = Failure::new(Step::Manifest, input, error, advice);
-    if unreachable {
+    if error.failures.iter().all(leads_nowhere) {
         failure.unreachable()
     } else {
         failure
+    }
+}
+
+/// Whether this may be the wrong network, as opposed to a server that is down: nobody answered
+/// at all, not even to refuse.
+fn leads_nowhere(failure: &OpenFailure) -> bool {
+    use ConnectionFailure::{Dns, TimedOut, Unreachable};
+    match &failure.cause {
+        OpenCause::Http(error) => matches!(
+            error.what,
+            HttpFailure::Connection(Dns | TimedOut | Unreachable)
+        ),
+        OpenCause::Verify(_) | OpenCause::Index(_) => false,
     }
 }
 

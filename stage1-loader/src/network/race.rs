@@ -42,6 +42,8 @@ pub struct Rules {
     pub needs_ipv6: bool,
     /// The interface through which nothing could be reached last time.
     pub avoid: Option<String>,
+    /// More than one interface has a link, so waiting for another one makes sense.
+    pub alternatives: bool,
 }
 
 impl Rules {
@@ -53,7 +55,8 @@ impl Rules {
             Origin::RouterAdvertisement if !self.needs_ipv6 => IPV6_PATIENCE,
             Origin::Dhcp | Origin::RouterAdvertisement => Duration::ZERO,
         };
-        let avoided = self.avoid.as_deref() == Some(candidate.interface.as_str());
+        let avoided =
+            self.alternatives && self.avoid.as_deref() == Some(candidate.interface.as_str());
         let patience = if avoided {
             patience.max(AVOID_PATIENCE)
         } else {
@@ -162,7 +165,7 @@ mod tests {
     fn a_server_with_an_ipv6_address_needs_ipv6() {
         let rules = Rules {
             needs_ipv6: true,
-            avoid: None,
+            ..Rules::default()
         };
         let candidates = [
             candidate("eth0", Origin::Dhcp, 1),
@@ -174,11 +177,17 @@ mod tests {
 
     #[test]
     fn the_interface_that_led_nowhere_lets_others_go_first_but_not_for_ever() {
-        let rules = Rules {
-            needs_ipv6: false,
+        let mut rules = Rules {
             avoid: Some("eth0".into()),
+            ..Rules::default()
         };
         let mut candidates = vec![candidate("eth0", Origin::Dhcp, 1)];
+        assert_eq!(
+            winner(&rules, 1, &candidates),
+            Some("eth0"),
+            "the only link"
+        );
+        rules.alternatives = true;
         assert_eq!(winner(&rules, 10, &candidates), None);
         assert_eq!(winner(&rules, 11, &candidates), Some("eth0"));
         candidates.push(candidate("eth1", Origin::Dhcp, 9));
