@@ -26,7 +26,7 @@ pub struct HttpOptions {
     pub proxy: Option<String>,
     /// Time for a connection to come about, TLS included.
     pub connect_timeout: Duration,
-    /// Time for a small request; a longer answer gets more, at [`SLOWEST`] bytes per second.
+    /// Time for a small request; a longer answer gets more, at 16 KiB per second.
     pub timeout: Duration,
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Not here: which file an image is (manifest), redirects, proxies and TLS (`fetch-http`).
 
+mod exchange;
 mod fault;
 mod fetcher;
 mod head;
@@ -17,8 +18,9 @@ mod progress;
 mod receiver;
 mod source;
 
+pub use exchange::{Action, FetchEvent, Flow, Request, RequestId, Settings};
 pub use fault::{ConnectionFailure, Fault, FetchError, TlsFailure, What};
-pub use fetcher::{Action, FetchEvent, Fetcher, Flow, Request, RequestId, Settings};
+pub use fetcher::Fetcher;
 pub use head::Head;
 pub use plan::{MAX_CHUNK, Plan, PlanError};
 pub use progress::Progress;

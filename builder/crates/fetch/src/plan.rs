@@ -232,3 +232,120 @@ impl Plan {
 
 /// Pack, offset, stored length, codec, length, digest: chunks that agree in all of them are one piece.
 type Key = (u32, u64, u64, u8, u64, Digest);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparetire_manifest::index::{Chunk, PackRef};
+
+    const MIB: u64 = 1 << 20;
+
+    /// Chunks at these offsets of the only pack, which is 1 GiB long.
+    fn index(chunks: &[(u64, u32)]) -> Index {
+        let chunks: Vec<Chunk> = chunks
+            .iter()
+            .map(|&(offset, length)| Chunk {
+                digest: Digest::of(&offset.to_le_bytes()),
+                length,
+                place: Place::Stored { pack: 0, offset },
+            })
+            .collect();
+        Index {
+            image_size: chunks.iter().map(|chunk| u64::from(chunk.length)).sum(),
+            packs: vec![PackRef {
+                sha256: Digest::of(b"pack"),
+                length: 1 << 30,
+            }],
+            chunks,
+        }
+    }
+
+    fn ranges(plan: &Plan, size: u64) -> Vec<Range<u64>> {
+        let mut pieces = 0..plan.len();
+        let mut ranges = Vec::new();
+        while !pieces.is_empty() {
+            let run = plan.run(pieces.clone(), size);
+            assert!(run.start == pieces.start && run.end > run.start && run.end <= pieces.end);
+            ranges.push(plan.range(&run).unwrap());
+            pieces.start = run.end;
+        }
+        ranges
+    }
+
+    #[test]
+    fn runs_have_the_size_asked_for_and_no_short_rest() {
+        let chunks: Vec<(u64, u32)> = (0..64 * 20 + 3)
+            .map(|number| (number * 65_536, 65_536))
+            .collect();
+        let plan = Plan::new(&index(&chunks), |_| false).unwrap();
+        let expected = [0..4 * MIB, 4 * MIB..8 * MIB];
+        // 80 MiB and a bit, in runs of 4 MiB: the bit joins the last of them.
+        let found = ranges(&plan, 4 * MIB);
+        assert_eq!(found[..2], expected);
+        assert_eq!(
+            (found.len(), found.last().unwrap().end),
+            (20, 80 * MIB + 3 * 65_536)
+        );
+        // Sizes out of bounds are brought back into them.
+        assert_eq!(ranges(&plan, 0)[0], 0..MIB);
+        assert_eq!(ranges(&plan, u64::MAX)[0], 0..8 * MIB);
+    }
+
+    #[test]
+    fn chunks_that_overlap_are_asked_for_one_by_one() {
+        let plan = Plan::new(&index(&[(0, 1000), (500, 1000), (1500, 10)]), |_| false).unwrap();
+        assert_eq!(ranges(&plan, 4 * MIB), [0..1000, 500..1510]);
+    }
+
+    #[test]
+    fn refuses_an_index_that_makes_no_sense() {
+        for length in [0, (1 << 20) + 1, u32::MAX] {
+            let error = Plan::new(&index(&[(0, 5), (0, length)]), |_| false).unwrap_err();
+            assert_eq!(
+                error,
+                PlanError::Length {
+                    chunk: 1,
+                    length: length.into()
+                }
+            );
+        }
+        for offset in [(1 << 30) - 4, 1 << 30, u64::MAX] {
+            let error = Plan::new(&index(&[(offset, 5)]), |_| false).unwrap_err();
+            assert_eq!(error, PlanError::Outside { chunk: 0 });
+        }
+        let mut foreign = index(&[(0, 5)]);
+        foreign.chunks[0].place = Place::Zstd {
+            pack: 1,
+            offset: 0,
+            stored_length: 4,
+        };
+        assert_eq!(
+            Plan::new(&foreign, |_| false).unwrap_err(),
+            PlanError::Outside { chunk: 0 }
+        );
+        foreign.chunks[0].place = Place::Zstd {
+            pack: 0,
+            offset: 0,
+            stored_length: u32::MAX,
+        };
+        assert!(matches!(
+            Plan::new(&foreign, |_| false),
+            Err(PlanError::Length { .. })
+        ));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_wanted_byte_is_in_exactly_one_run(
+            chunks in proptest::collection::vec((0..200_000u64, 1..5000u32), 0..80),
+            size in 0..10 * MIB,
+        ) {
+            let plan = Plan::new(&index(&chunks), |_| false).unwrap();
+            let covered: usize = plan.pieces.iter().map(|piece| plan.targets(piece).len()).sum();
+            proptest::prop_assert_eq!(covered, chunks.len());
+            for range in ranges(&plan, size) {
+                proptest::prop_assert!(range.start < range.end && range.end - range.start <= MAX_RUN);
+            }
+        }
+    }
+}

@@ -93,7 +93,7 @@ async fn nginx_serves_a_store() {
     let client = HttpClient::new(&HttpOptions::default()).unwrap();
     let opened = open_image(
         &client,
-        &[good.clone()],
+        std::slice::from_ref(&good),
         &store.keys,
         &store.name,
         None,

@@ -299,7 +299,7 @@ async fn an_image_arrives_over_https() {
     let client = client(Some(&ours.pem), &[]);
     fetch_image(
         &client,
-        &[server.url.clone()],
+        std::slice::from_ref(&server.url),
         &store.index,
         Settings::default(),
         &mut ram,
