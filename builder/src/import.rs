@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 use sparetire_manifest::{
     BootRecipe, Chunk, Digest, FORMAT, Firmware, ImageKind, ImageName, Index, IndexRef, Latest,
-    LinuxBoot, Manifest, Medium, PackRef, Place, Placement, Timestamp,
+    LinuxBoot, Manifest, Medium, PackRef, Place, Placement, Timestamp, index::HEADER_LEN,
 };
 
 use crate::exit::{ExitCode, WithCode, coded};
@@ -23,7 +23,9 @@ use crate::iso_image::IsoImage;
 use crate::live_iso::linux_boot_of;
 use crate::progress::Progress;
 use crate::signing::SigningKey;
-use crate::store::{Known, NewVersion, PackWriter, SignedFile, Store, StoreError, WriteLock};
+use crate::store::{
+    FinishedPacks, Known, NewVersion, PackWriter, SignedFile, Store, StoreError, WriteLock,
+};
 
 use chunks::{Form, Piece};
 use source::Source;
@@ -130,16 +132,18 @@ pub fn import(
     let store = Store::create(root).context("opening the store")?;
     let lock = store.lock().context("opening the store for writing")?;
     let version = next_version(&store, options)?;
+    prepared.check(options, version)?;
     let mut notes = prepared.notes.clone();
     let known = known_chunks(&store, &mut notes)?;
 
     let mut collector = Collector::new(&known, Some(lock.packs(PACK_CAP)));
     let sha256 = collector.run(&prepared, progress)?;
-    let done = collector.finish(prepared.source.size())?;
+    let mut done = collector.finish(prepared.source.size())?;
+    let packs = done.packs.take().context("completing the packs")?;
 
     let index_bytes = done.index.emit();
     let manifest = prepared.manifest(options, version, sha256, &index_bytes);
-    publish(&lock, &manifest, &index_bytes, options, key)?;
+    publish(&lock, packs, &manifest, &index_bytes, options, key)?;
     Ok(prepared.report(options, version, sha256, &done, notes, false))
 }
 
@@ -166,11 +170,10 @@ pub fn dry_run(
             HashMap::new(),
         ),
     };
+    prepared.check(options, version)?;
     let mut collector = Collector::new(&known, None);
     let sha256 = collector.run(&prepared, progress)?;
     let done = collector.finish(prepared.source.size())?;
-    let manifest = prepared.manifest(options, version, sha256, &done.index.emit());
-    manifest.check().context("checking the manifest")?;
     Ok(prepared.report(options, version, sha256, &done, notes, true))
 }
 
@@ -289,6 +292,14 @@ impl Prepared {
             .saturating_mul(1 << 20)
     }
 
+    /// Whether the manifest will do, before the long part; its digests come later.
+    fn check(&self, options: &Options, version: u64) -> anyhow::Result<()> {
+        self.manifest(options, version, Digest::of(b""), &[0; HEADER_LEN])
+            .check()
+            .context("checking the manifest")
+            .code(ExitCode::Usage)
+    }
+
     fn manifest(&self, options: &Options, version: u64, sha256: Digest, index: &[u8]) -> Manifest {
         Manifest {
             format: FORMAT,
@@ -342,6 +353,7 @@ impl Prepared {
 
 fn publish(
     lock: &WriteLock,
+    packs: FinishedPacks,
     manifest: &Manifest,
     index: &[u8],
     options: &Options,
@@ -365,7 +377,7 @@ fn publish(
         .context("checking the pointer to the newest version")
         .code(ExitCode::Usage)?;
     let latest_bytes = latest.to_json();
-    lock.publish(&NewVersion {
+    let new = NewVersion {
         name: &manifest.name,
         version: manifest.version,
         manifest: &SignedFile {
@@ -377,8 +389,8 @@ fn publish(
             signature: key.sign(&latest_bytes, &latest.trusted_comment())?,
             bytes: latest_bytes,
         },
-    })
-    .context("writing the new version")
+    };
+    lock.publish(packs, &new).context("writing the new version")
 }
 
 /// Puts pieces into packs and remembers where.
@@ -408,6 +420,8 @@ enum Pack {
 /// An image all of whose pieces have a place.
 struct Collected {
     index: Index,
+    /// None in a dry run.
+    packs: Option<FinishedPacks>,
     /// Packs that were added, or in a dry run would be as one.
     written: usize,
     hole_bytes: u64,
@@ -526,8 +540,13 @@ impl<'a> Collector<'a> {
 
     /// Completes the packs and numbers them: those of the store first, then the new ones.
     fn finish(self, image_size: u64) -> anyhow::Result<Collected> {
-        let new_packs = match self.packs {
-            Some(packs) => packs.finish().context("completing the packs")?,
+        let finished = self
+            .packs
+            .map(PackWriter::finish)
+            .transpose()
+            .context("completing the packs")?;
+        let new_packs: Vec<PackRef> = match &finished {
+            Some(finished) => finished.refs().collect(),
             None if self.stored_bytes > 0 => vec![PackRef {
                 sha256: Digest::of(b"dry run"),
                 length: self.stored_bytes,
@@ -559,6 +578,7 @@ impl<'a> Collector<'a> {
         index.check().context("checking the index")?;
         Ok(Collected {
             index,
+            packs: finished,
             written,
             hole_bytes: self.hole_bytes,
             shared_bytes: self.shared_bytes,

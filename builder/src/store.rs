@@ -19,7 +19,7 @@ use sparetire_manifest::{
     PackRef, ParseError, Place, layout,
 };
 
-pub use pack::{Addition, PackWriter};
+pub use pack::{Addition, FinishedPacks, PackWriter};
 pub use verify::{CheckError, VerifySummary, verify_version};
 
 /// Every temporary name starts so; no file of a finished store does.
@@ -373,12 +373,12 @@ impl WriteLock {
         PackWriter::new(self, cap)
     }
 
-    /// Makes a version visible; its packs must be in place already.
+    /// Makes a version visible, its packs first.
     ///
     /// # Errors
     ///
     /// When the version exists, or a file cannot be written.
-    pub fn publish(&self, new: &NewVersion<'_>) -> Result<(), StoreError> {
+    pub fn publish(&self, packs: FinishedPacks, new: &NewVersion<'_>) -> Result<(), StoreError> {
         let images = self.store.root.join("images");
         let image_dir = images.join(new.name.as_str());
         let version_dir = self.store.path(&layout::version_dir(new.name, new.version));
@@ -388,6 +388,7 @@ impl WriteLock {
                 version: new.version,
             });
         }
+        packs.persist(&self.store)?;
         create_dir(&image_dir)?;
         sync_dir(&images)?;
 

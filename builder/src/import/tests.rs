@@ -280,22 +280,38 @@ fn a_dry_run_writes_nothing_and_says_the_same() {
 }
 
 #[test]
-fn a_failed_import_leaves_the_store_as_it_was() {
-    let mut bench = Bench::new();
+fn an_import_that_fails_late_leaves_the_store_as_it_was() {
+    let bench = Bench::new();
     let first = bench.import(&bench.input(&mixed())).unwrap();
     let before = files(&bench.path("store"));
-    // Everything is read and packed, and then the manifest is refused.
-    bench.options.cmdline = Some("two\nlines".into());
-    bench.input(&noise(900_000, 77));
-    let error = bench
-        .import(&Input::LinuxNetboot {
-            kernel: bench.path("vmlinuz"),
-            initrd: vec![bench.path("initrd.img")],
-        })
-        .unwrap_err();
-    assert!(format!("{error:#}").contains("cmdline"), "{error:#}");
+    let input = bench.input(&noise(900_000, 77));
+    let prepared = Prepared::new(&input, &bench.options).unwrap();
+    let cut = fs::OpenOptions::new()
+        .write(true)
+        .open(bench.path("initrd.img"))
+        .unwrap();
+    cut.set_len(800_000).unwrap();
+    {
+        let store = bench.store();
+        let lock = store.lock().unwrap();
+        let known = HashMap::new();
+        let mut collector = Collector::new(&known, Some(lock.packs(100_000)));
+        let error = collector.run(&prepared, &quiet()).unwrap_err();
+        assert!(error.to_string().contains("changed"), "{error:#}");
+        // Several packs are complete by now, none has a name.
+    }
     assert!(files(&bench.path("store")) == before);
     bench.verify(first.version).unwrap();
+}
+
+#[test]
+fn a_manifest_that_nobody_would_read_is_refused_before_the_long_part() {
+    let mut bench = Bench::new();
+    bench.options.cmdline = Some("two\nlines".into());
+    let error = bench.import(&bench.input(&mixed())).unwrap_err();
+    assert_eq!(crate::exit::exit_code_of(&error), ExitCode::Usage);
+    assert!(format!("{error:#}").contains("cmdline"), "{error:#}");
+    assert!(bench.store().images().unwrap().is_empty());
 }
 
 #[test]

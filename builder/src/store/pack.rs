@@ -1,6 +1,6 @@
 //! Writing packs: chunks back to back in files named by their own digest.
 //!
-//! A pack keeps its temporary name until all packs of an import are complete, so that an import
+//! A pack keeps its temporary name until the version that needs it is published, so that an import
 //! that stops half way leaves nothing that looks finished.
 
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use sparetire_manifest::{Digest, PackRef, layout};
 use tempfile::NamedTempFile;
 
-use super::{StoreError, TEMPORARY, WriteLock, create_dir, sync_dir};
+use super::{Store, StoreError, TEMPORARY, WriteLock, create_dir, sync_dir};
 
 /// The packs one import adds.
 #[derive(Debug)]
@@ -35,6 +35,33 @@ struct Open {
     file: BufWriter<NamedTempFile>,
     digest: Sha256,
     length: u64,
+}
+
+/// Complete packs on their way into the store; dropping them removes them.
+#[derive(Debug)]
+pub struct FinishedPacks {
+    packs: Vec<Finished>,
+}
+
+impl FinishedPacks {
+    /// Their names and lengths, in order.
+    pub fn refs(&self) -> impl Iterator<Item = PackRef> + '_ {
+        self.packs.iter().map(|finished| finished.pack)
+    }
+
+    /// Gives every pack its name. From now on they are part of the store.
+    pub(super) fn persist(self, store: &Store) -> Result<(), StoreError> {
+        for Finished { file, pack } in self.packs {
+            let path = store.path(&layout::pack_path(&pack.sha256));
+            let dir = path.parent().unwrap_or(store.root()).to_owned();
+            create_dir(&dir)?;
+            // A pack with this name has these bytes: replacing it changes nothing.
+            file.persist(&path)
+                .map_err(|error| StoreError::at(&path, "renaming a pack to", error.error))?;
+            sync_dir(&dir)?;
+        }
+        sync_dir(&store.root().join("packs"))
+    }
 }
 
 #[derive(Debug)]
@@ -85,27 +112,16 @@ impl<'a> PackWriter<'a> {
         })
     }
 
-    /// Gives every pack its name. From now on they are part of the store.
+    /// Completes the packs, which stay temporary until their version is published.
     ///
     /// # Errors
     ///
     /// When the file system refuses.
-    pub fn finish(mut self) -> Result<Vec<PackRef>, StoreError> {
+    pub fn finish(mut self) -> Result<FinishedPacks, StoreError> {
         self.close()?;
-        let store = self.lock.store();
-        let mut packs = Vec::new();
-        for Finished { file, pack } in self.finished {
-            let path = store.path(&layout::pack_path(&pack.sha256));
-            let dir = path.parent().unwrap_or(store.root()).to_owned();
-            create_dir(&dir)?;
-            // A pack with this name has these bytes: replacing it changes nothing.
-            file.persist(&path)
-                .map_err(|error| StoreError::at(&path, "renaming a pack to", error.error))?;
-            sync_dir(&dir)?;
-            packs.push(pack);
-        }
-        sync_dir(&store.root().join("packs"))?;
-        Ok(packs)
+        Ok(FinishedPacks {
+            packs: self.finished,
+        })
     }
 
     fn dir(&self) -> PathBuf {

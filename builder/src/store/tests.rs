@@ -20,13 +20,20 @@ fn signed(text: &str) -> SignedFile {
 }
 
 fn publish(lock: &WriteLock, version: u64) -> Result<(), StoreError> {
-    lock.publish(&NewVersion {
+    publish_with(lock, version, b"chunk")
+}
+
+fn publish_with(lock: &WriteLock, version: u64, chunk: &[u8]) -> Result<(), StoreError> {
+    let mut packs = lock.packs(1 << 20);
+    packs.add(chunk).unwrap();
+    let new = NewVersion {
         name: &name(),
         version,
         manifest: &signed(&format!("manifest {version}")),
         index: b"index",
         latest: &signed(&format!("latest {version}")),
-    })
+    };
+    lock.publish(packs.finish().unwrap(), &new)
 }
 
 fn tree(dir: &Path) -> Vec<String> {
@@ -64,6 +71,7 @@ fn a_published_version_is_there_whole() {
             "images/small/20/manifest.json.minisig",
             "images/small/latest.json",
             "images/small/latest.json.minisig",
+            &layout::pack_path(&Digest::of(b"chunk")),
         ]
     );
     assert_eq!(store.versions(&name()).unwrap(), [1, 20]);
@@ -78,9 +86,6 @@ fn web_servers_may_read_everything() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, store) = new_store();
     let lock = store.lock().unwrap();
-    let mut packs = lock.packs(1 << 20);
-    packs.add(b"chunk").unwrap();
-    packs.finish().unwrap();
     publish(&lock, 1).unwrap();
     for file in tree(store.root()) {
         let mode = fs::metadata(store.path(&file))
@@ -98,13 +103,13 @@ fn versions_are_never_replaced() {
     let (_dir, store) = new_store();
     let lock = store.lock().unwrap();
     publish(&lock, 1).unwrap();
-    let before = store.read_latest(&name()).unwrap().bytes;
-    let error = publish(&lock, 1).unwrap_err();
+    let before = tree(store.root());
+    let error = publish_with(&lock, 1, b"other chunk").unwrap_err();
     assert!(matches!(
         error,
         StoreError::VersionExists { version: 1, .. }
     ));
-    assert_eq!(store.read_latest(&name()).unwrap().bytes, before);
+    assert_eq!(tree(store.root()), before);
 }
 
 #[test]
@@ -122,7 +127,7 @@ fn what_a_dead_writer_left_is_removed() {
     publish(&store.lock().unwrap(), 1).unwrap();
     let before = tree(store.root());
     fs::write(store.path("packs/.sparetire-abc"), "half a pack").unwrap();
-    fs::create_dir(store.path("packs/ab")).unwrap();
+    fs::create_dir_all(store.path("packs/ab")).unwrap();
     fs::write(store.path("packs/ab/.sparetire-abc"), "half a pack").unwrap();
     fs::create_dir(store.path("images/small/.sparetire-xyz")).unwrap();
     fs::write(store.path("images/small/.sparetire-xyz/index"), "half").unwrap();
@@ -170,6 +175,9 @@ fn packs_are_cut_at_the_cap_and_named_by_their_digest() {
     // Longer than a pack may be: alone in one.
     assert_eq!(packs.add(b"dddddddddddd").unwrap(), at(2, 0));
     let finished = packs.finish().unwrap();
+    let refs: Vec<PackRef> = finished.refs().collect();
+    finished.persist(&store).unwrap();
+    let finished = refs;
     let lengths: Vec<u64> = finished.iter().map(|pack| pack.length).collect();
     assert_eq!(lengths, [10, 1, 12]);
     let bytes = fs::read(store.path(&layout::pack_path(&finished[0].sha256))).unwrap();
@@ -185,6 +193,10 @@ fn unfinished_packs_leave_nothing() {
     packs.add(b"aaaa").unwrap();
     packs.add(b"bbbb").unwrap();
     drop(packs);
+    assert_eq!(tree(store.root()), [".lock"]);
+    let mut packs = lock.packs(4);
+    packs.add(b"aaaa").unwrap();
+    drop(packs.finish().unwrap());
     assert_eq!(tree(store.root()), [".lock"]);
 }
 
