@@ -10,24 +10,29 @@
 //! | family | file in the initramfs | read in |
 //! |---|---|---|
 //! | live-boot | `fromiso=` takes a plain file whose name ends in `.iso`; `live-media=` makes it look before any disk | live-boot 20230131: `9990-cmdline-old`, `9990-main.sh`, `9990-misc-helpers.sh` (`check_dev`, `find_livefs`) |
-//! | casper | `live-media=` with `LIVEMEDIA_OFFSET` set attaches a loop device to whatever is named; the variable can only come from `/conf/conf.d`, which initramfs-tools' `/init` sources into the same shell | casper 1.4xx: `scripts/casper`, `casper-helpers` (`setup_loop`), `casper-premount/20iso_scan`, which uses the same two variables; initramfs-tools 0.142 `init` |
+//! | casper | `live-media=` with `LIVEMEDIA_OFFSET` set attaches a loop device to whatever is named; the variable can only come from `/conf/conf.d`, which initramfs-tools' `/init` sources into the same shell | casper of Ubuntu 20.04: `scripts/casper`, `casper-helpers` (`setup_loop`), `casper-premount/20iso_scan`, which uses the same two variables; initramfs-tools 0.142 `init` |
 //! | dracut, dmsquash-live | `root=live:/FILE.iso` is its own syntax | dracut 059 and dracut-ng: `parse-dmsquash-live.sh`, `dmsquash-liveiso-genrules.sh`, `dmsquash-live-root.sh` |
 //! | dracut, anaconda and kiwi | both search by label only, so a loop device is attached by `/etc/conf.d`, which `dracut-cmdline` sources before udev starts; udev then makes the label's link | dracut 059 `dracut-cmdline.sh`, `init.sh`; anaconda `repo-genrules.sh` |
 //! | archiso | `archisodevice=` takes any block device; a loop device is attached by an `install` line of modprobe, run by `earlymodules=`, after udev started and before the hook that mounts | mkinitcpio `init`, `init_functions`; mkinitcpio-archiso `hooks/archiso`, `archiso_loop_mnt` |
 //!
-//! Proven by a boot: live-boot, as a file (to the login prompt) and as pmem (to systemd; the
-//! initramfs needs `nd_e820` and `nd_pmem`, which Debian's does not carry). Derived from the
-//! scripts only: everything else, and `rootfstype=ramfs`.
+//! Proven by boots of Debian 12 systems without any disk, our members standing before the
+//! distribution's archive:
+//! live-boot with the file and `rootfstype=ramfs`; live-boot with pmem (its initramfs needs
+//! `nd_e820` and `nd_pmem`, which Debian's does not carry); dracut 059 with `root=live:/FILE.iso`;
+//! dracut 059 finding a label through the `/etc/conf.d` member. modprobe's `install` line for a
+//! name without a module was run with kmod 30. Derived from the scripts only, not booted: casper,
+//! archiso as a whole, anaconda's and kiwi's own search for the label, pmem outside live-boot.
 //!
 //! **`rootfstype=ramfs`.** The kernel unpacks the initramfs into a tmpfs, which holds at most half
 //! of RAM, when neither `root=` nor `rootfstype=` is given (`init_rootfs`, init/do_mounts.c);
-//! otherwise into a ramfs, which has no limit. An ISO of more than half of RAM (minus the
-//! initramfs itself) would be cut off half way, with nothing but a kernel message about it. So the
-//! parameter is added wherever a file is placed and no `root=` does the same: live-boot, casper,
-//! archiso, anaconda. It is safe there because none of them mounts its root by type: initramfs-tools
-//! uses it in `scripts/local` only, mkinitcpio in its default mount handler, dracut for `block:`
-//! roots; switching root accepts both types. What is lost is swapping the image out, which a live
-//! system without swap cannot do anyway.
+//! otherwise into a ramfs, which has no limit. Unpacking takes the image twice, so half of RAM is
+//! nearly what fits anyway; but what the distribution's archive unpacks to counts against that half
+//! as well, and once it is full the image is cut off with nothing but a kernel message, or the
+//! scripts have no room for their own files. So the parameter is added wherever a file is placed
+//! and no `root=` does the same: live-boot, casper, archiso, anaconda. It is safe there because none
+//! of them mounts its root by type: initramfs-tools uses it in `scripts/local` only, mkinitcpio in
+//! its default mount handler, dracut for `block:` roots; switching root accepts both types. What is
+//! lost is swapping the image out, which a live system without swap cannot do anyway.
 //!
 //! **Copying to RAM** (`toram`, `copytoram`, `rd.live.ram`) is removed: the image is in RAM, and a
 //! second copy would double what it takes. archiso decides by itself when not told, so it is told.
