@@ -50,8 +50,9 @@ impl EspError {
     }
 }
 
-/// Large clusters keep the allocation table within one or two sectors.
-const CLUSTER: u32 = 8192;
+/// Large enough to keep the allocation table within one CD block, small enough that the two
+/// directories, a cluster each, stay cheap.
+const CLUSTER: u32 = 4096;
 /// Boot sector, table, root and two directories, rounded up generously.
 const OVERHEAD: usize = 64 * 1024;
 
