@@ -26,7 +26,7 @@ const AIM_REQUESTS: usize = 65;
 const LIMIT: Duration = Duration::from_secs(300);
 /// iPXE says nothing on the serial port. Once it runs it needs its CD no more, so it has
 /// started when the drive has been idle for this long.
-const IDLE: Duration = Duration::from_secs(12);
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Measures, prints the table; whether ours is within its budget.
 pub fn run(parts: &Parts) -> Result<bool> {
