@@ -54,8 +54,12 @@ pub struct Built {
 
 /// Builds a stage-one file in memory.
 pub fn build(parts: &Parts, recipe: &Recipe<'_>) -> Result<Built, BuildError> {
-    let time = DateTime::from_unix_seconds(recipe.time).map_err(|_| BuildError::Date { seconds: recipe.time })?;
-    if !recipe.cmdline.bytes().all(|b| (b' '..0x7f).contains(&b)) || recipe.cmdline.len() > MAX_CMDLINE {
+    let time = DateTime::from_unix_seconds(recipe.time).map_err(|_| BuildError::Date {
+        seconds: recipe.time,
+    })?;
+    if !recipe.cmdline.bytes().all(|b| (b' '..0x7f).contains(&b))
+        || recipe.cmdline.len() > MAX_CMDLINE
+    {
         return Err(BuildError::Cmdline);
     }
     let slot = Slot::new(recipe.config).map_err(BuildError::Slot)?.emit();
@@ -71,15 +75,33 @@ pub fn build(parts: &Parts, recipe: &Recipe<'_>) -> Result<Built, BuildError> {
             isolinux: &parts.isolinux,
             esp: &esp::build(&uki, time)?,
             time,
-            round_to: if recipe.format == Format::Img { 1 << 20 } else { 1 },
+            round_to: if recipe.format == Format::Img {
+                1 << 20
+            } else {
+                1
+            },
         })?,
     };
     let slots = stage1_config::find(&bytes);
     let expected = if recipe.format == Format::Uki { 1 } else { 2 };
-    if slots.len() != expected || slots.iter().any(|&at| bytes.get(at..at + slot.len()) != Some(&slot[..])) {
-        return Err(BuildError::SlotPlaces { expected, found: slots.len() });
+    if slots.len() != expected
+        || slots
+            .iter()
+            .any(|&at| bytes.get(at..at + slot.len()) != Some(&slot[..]))
+    {
+        return Err(BuildError::SlotPlaces {
+            expected,
+            found: slots.len(),
+        });
     }
-    Ok(Built { bytes, kernel, loader, initramfs: initramfs.bytes.len(), uki: uki_size, slots })
+    Ok(Built {
+        bytes,
+        kernel,
+        loader,
+        initramfs: initramfs.bytes.len(),
+        uki: uki_size,
+        slots,
+    })
 }
 
 /// Why nothing was built.
@@ -119,10 +141,18 @@ pub enum BuildError {
     },
 }
 
-fn unified_kernel_image(parts: &Parts, cmdline: &str, initramfs: &[u8]) -> Result<Vec<u8>, UkiError> {
+fn unified_kernel_image(
+    parts: &Parts,
+    cmdline: &str,
+    initramfs: &[u8],
+) -> Result<Vec<u8>, UkiError> {
     let mut cmdline = cmdline.as_bytes().to_vec();
     cmdline.push(0);
-    let section = |name, data, file_alignment| Section { name, data, file_alignment };
+    let section = |name, data, file_alignment| Section {
+        name,
+        data,
+        file_alignment,
+    };
     uki::assemble(
         &parts.uefi_stub,
         &[

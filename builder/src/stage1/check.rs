@@ -30,24 +30,45 @@ pub fn kernel(bytes: &[u8]) -> Result<KernelInfo, CheckError> {
     if u16_at(bytes, 0x236)? & XLF_KERNEL_64 == 0 {
         return Err(CheckError::No64BitEntry);
     }
-    let pe = PE::parse(bytes).map_err(|_| CheckError::NoEfiStub { why: "no PE header" })?;
+    let pe = PE::parse(bytes).map_err(|_| CheckError::NoEfiStub {
+        why: "no PE header",
+    })?;
     if pe.header.coff_header.machine != goblin::pe::header::COFF_MACHINE_X86_64 {
-        return Err(CheckError::NoEfiStub { why: "PE machine is not x86-64" });
+        return Err(CheckError::NoEfiStub {
+            why: "PE machine is not x86-64",
+        });
     }
     match pe.header.optional_header {
         Some(optional) if optional.windows_fields.subsystem == SUBSYSTEM_EFI_APPLICATION => {}
-        _ => return Err(CheckError::NoEfiStub { why: "PE subsystem is not EFI application" }),
+        _ => {
+            return Err(CheckError::NoEfiStub {
+                why: "PE subsystem is not EFI application",
+            });
+        }
     }
     let at = 0x200 + usize::from(u16_at(bytes, 0x20e)?);
     let text = bytes.get(at..).unwrap_or_default();
     let text = &text[..text.len().min(128)];
-    let version = text.split(|&b| b == b' ' || b == 0).next().unwrap_or_default();
-    Ok(KernelInfo { version: String::from_utf8_lossy(version).into_owned(), protocol })
+    let version = text
+        .split(|&b| b == b' ' || b == 0)
+        .next()
+        .unwrap_or_default();
+    Ok(KernelInfo {
+        version: String::from_utf8_lossy(version).into_owned(),
+        protocol,
+    })
 }
 
 /// Checks the kernel's configuration for what cannot be read from the image itself.
 pub fn kernel_config(config: &str) -> Result<(), CheckError> {
-    const NEEDED: [&str; 6] = ["KEXEC", "KEXEC_FILE", "EFI_STUB", "BLK_DEV_INITRD", "RD_XZ", "DEVTMPFS"];
+    const NEEDED: [&str; 6] = [
+        "KEXEC",
+        "KEXEC_FILE",
+        "EFI_STUB",
+        "BLK_DEV_INITRD",
+        "RD_XZ",
+        "DEVTMPFS",
+    ];
     for option in NEEDED {
         let line = format!("CONFIG_{option}=y");
         if !config.lines().any(|found| found == line) {
@@ -61,20 +82,35 @@ pub fn kernel_config(config: &str) -> Result<(), CheckError> {
 pub fn loader(bytes: &[u8]) -> Result<(), CheckError> {
     let elf = Elf::parse(bytes).map_err(|_| CheckError::NotElf)?;
     let kind = elf.header.e_type;
-    if !elf.is_64 || elf.header.e_machine != header::EM_X86_64 || !matches!(kind, header::ET_EXEC | header::ET_DYN) {
+    if !elf.is_64
+        || elf.header.e_machine != header::EM_X86_64
+        || !matches!(kind, header::ET_EXEC | header::ET_DYN)
+    {
         return Err(CheckError::NotX86Program);
     }
     if let Some(interpreter) = elf.interpreter {
-        return Err(CheckError::Interpreter { path: interpreter.to_owned() });
+        return Err(CheckError::Interpreter {
+            path: interpreter.to_owned(),
+        });
     }
-    if elf.program_headers.iter().any(|segment| segment.p_type == program_header::PT_INTERP) {
-        return Err(CheckError::Interpreter { path: "(unreadable)".to_owned() });
+    if elf
+        .program_headers
+        .iter()
+        .any(|segment| segment.p_type == program_header::PT_INTERP)
+    {
+        return Err(CheckError::Interpreter {
+            path: "(unreadable)".to_owned(),
+        });
     }
     if let Some(library) = elf.libraries.first() {
-        return Err(CheckError::NeedsLibrary { name: (*library).to_owned() });
+        return Err(CheckError::NeedsLibrary {
+            name: (*library).to_owned(),
+        });
     }
     if !elf.syms.is_empty() {
-        return Err(CheckError::NotStripped { symbols: elf.syms.len() });
+        return Err(CheckError::NotStripped {
+            symbols: elf.syms.len(),
+        });
     }
     Ok(())
 }
@@ -139,7 +175,9 @@ pub enum CheckError {
 }
 
 fn slice(bytes: &[u8], at: usize, length: usize) -> Result<&[u8], CheckError> {
-    bytes.get(at..at + length).ok_or(CheckError::Short { length: bytes.len() })
+    bytes.get(at..at + length).ok_or(CheckError::Short {
+        length: bytes.len(),
+    })
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, CheckError> {
@@ -160,7 +198,9 @@ mod tests {
     #[test]
     fn refuses_a_dynamic_program_by_naming_its_interpreter() {
         let shell = fs::read("/bin/sh").unwrap();
-        assert!(matches!(loader(&shell), Err(CheckError::Interpreter { path }) if path.contains("ld-linux")));
+        assert!(
+            matches!(loader(&shell), Err(CheckError::Interpreter { path }) if path.contains("ld-linux"))
+        );
     }
 
     #[test]
@@ -179,14 +219,18 @@ mod tests {
     #[test]
     fn names_the_option_a_kernel_lacks() {
         let config = "CONFIG_KEXEC=y\nCONFIG_KEXEC_FILE=y\nCONFIG_EFI_STUB=y\nCONFIG_BLK_DEV_INITRD=y\n# CONFIG_RD_XZ is not set\n";
-        assert_eq!(kernel_config(config), Err(CheckError::KernelOption { option: "RD_XZ" }));
+        assert_eq!(
+            kernel_config(config),
+            Err(CheckError::KernelOption { option: "RD_XZ" })
+        );
     }
 
     #[test]
     fn truncated_kernels_never_pass() {
-        let Some(path) = ["/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/linux"]
-            .iter()
-            .find(|path| fs::exists(path).unwrap())
+        let Some(path) =
+            ["/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/linux"]
+                .iter()
+                .find(|path| fs::exists(path).unwrap())
         else {
             eprintln!("SKIPPED: no Debian kernel; install debian-installer-12-netboot-amd64");
             return;

@@ -40,7 +40,12 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Kernel: `tiny` (ours) or a bzImage file
-    #[arg(long, value_name = "tiny|FILE", default_value = "tiny", env = "SPARETIRE_KERNEL")]
+    #[arg(
+        long,
+        value_name = "tiny|FILE",
+        default_value = "tiny",
+        env = "SPARETIRE_KERNEL"
+    )]
     kernel: String,
     /// Loader program; ours by default
     #[arg(long, value_name = "FILE", env = "SPARETIRE_LOADER")]
@@ -191,20 +196,34 @@ fn run_build(args: &BuildArgs, ui: &Ui) -> Result<()> {
     }
     let kernel = match args.kernel.as_str() {
         "tiny" => KernelChoice::Tiny,
-        "debian-signed" => bail!("the Secure Boot flavour (--kernel debian-signed) is not built yet"),
+        "debian-signed" => {
+            bail!("the Secure Boot flavour (--kernel debian-signed) is not built yet")
+        }
         path => KernelChoice::File(PathBuf::from(path)),
     };
-    let parts = Parts::gather(&Choice { kernel, loader: args.loader.clone() })
-        .map_err(|error| {
-            let code = if matches!(error, PartsError::Wrong { .. }) { ExitCode::Refused } else { ExitCode::Failed };
-            crate::exit::coded(code, error)
-        })
-        .context("gathering the parts of stage one")?;
+    let parts = Parts::gather(&Choice {
+        kernel,
+        loader: args.loader.clone(),
+    })
+    .map_err(|error| {
+        let code = if matches!(error, PartsError::Wrong { .. }) {
+            ExitCode::Refused
+        } else {
+            ExitCode::Failed
+        };
+        crate::exit::coded(code, error)
+    })
+    .context("gathering the parts of stage one")?;
     let config = base_config(args.config.as_deref(), args.date)?;
     ui.note("compressing the loader ...");
     let built = build::build(
         &parts,
-        &Recipe { config: &config, cmdline: &args.cmdline, format: args.format, time: args.date },
+        &Recipe {
+            config: &config,
+            cmdline: &args.cmdline,
+            format: args.format,
+            time: args.date,
+        },
     )
     .context("building stage one")?;
     whole_file::replace(&args.output, &built.bytes, 0o644)
@@ -222,8 +241,15 @@ fn run_build(args: &BuildArgs, ui: &Ui) -> Result<()> {
             slots: &built.slots,
         });
     }
-    ui.line(format_args!("{}  {} bytes  sha256 {sha256}", args.output.display(), built.bytes.len()));
-    ui.line(format_args!("  kernel {}, loader {} (compressed), EFI program {}", built.kernel, built.loader, built.uki));
+    ui.line(format_args!(
+        "{}  {} bytes  sha256 {sha256}",
+        args.output.display(),
+        built.bytes.len()
+    ));
+    ui.line(format_args!(
+        "  kernel {}, loader {} (compressed), EFI program {}",
+        built.kernel, built.loader, built.uki
+    ));
     Ok(())
 }
 
@@ -233,10 +259,14 @@ fn base_config(file: Option<&Path>, date: i64) -> Result<String> {
         Some(path) => read_text(path)?,
         None => String::new(),
     };
-    let mut table: toml::Table = toml::from_str(&text).context("parsing the base configuration").code(ExitCode::Usage)?;
+    let mut table: toml::Table = toml::from_str(&text)
+        .context("parsing the base configuration")
+        .code(ExitCode::Usage)?;
     table.entry("format").or_insert(toml::Value::Integer(1));
     let seconds = u64::try_from(date).context("the date lies before 1970")?;
-    table.entry("build_date").or_insert(toml::Value::String(Timestamp::from_unix(seconds).to_string()));
+    table.entry("build_date").or_insert(toml::Value::String(
+        Timestamp::from_unix(seconds).to_string(),
+    ));
     let text = toml::to_string(&table).context("writing the base configuration")?;
     stage1_config::Slot::new(&text)
         .context("writing the config slot")?
@@ -256,13 +286,20 @@ fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
             bail!("nothing to change: name at least one setting, or --reset");
         }
         let text = toml::to_string(&overlay).context("writing the configuration")?;
-        file.customize(&text).context("filling the config slot").code(ExitCode::Usage)?;
+        file.customize(&text)
+            .context("filling the config slot")
+            .code(ExitCode::Usage)?;
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
     if !args.dry_run {
         // A customized file may hold a session token: no more readable than it has to be.
-        let mode = if args.token_file.is_some() { 0o600 } else { 0o644 };
-        whole_file::replace(output, file.bytes(), mode).with_context(|| format!("writing {}", output.display()))?;
+        let mode = if args.token_file.is_some() {
+            0o600
+        } else {
+            0o644
+        };
+        whole_file::replace(output, file.bytes(), mode)
+            .with_context(|| format!("writing {}", output.display()))?;
     }
     let config = show::redacted(file.slot())?;
     if ui.json {
@@ -271,15 +308,25 @@ fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
         }));
     }
     let verb = if args.dry_run { "would write" } else { "wrote" };
-    ui.line(format_args!("{verb} {} (config slot at bytes {:?})", output.display(), file.offsets()));
-    ui.line(toml::to_string(&config).context("printing the configuration")?.trim_end());
+    ui.line(format_args!(
+        "{verb} {} (config slot at bytes {:?})",
+        output.display(),
+        file.offsets()
+    ));
+    ui.line(
+        toml::to_string(&config)
+            .context("printing the configuration")?
+            .trim_end(),
+    );
     Ok(())
 }
 
 /// The settings given on the command line, as TOML.
 fn overlay(args: &CustomizeArgs) -> Result<toml::Table> {
     let mut table: toml::Table = match &args.config {
-        Some(path) => toml::from_str(&read_text(path)?).context("parsing the configuration").code(ExitCode::Usage)?,
+        Some(path) => toml::from_str(&read_text(path)?)
+            .context("parsing the configuration")
+            .code(ExitCode::Usage)?,
         None => toml::Table::new(),
     };
     let mut set = |path: &[&str], value: Option<toml::Value>| insert(&mut table, path, value);
@@ -290,32 +337,68 @@ fn overlay(args: &CustomizeArgs) -> Result<toml::Table> {
     set(&["min_version"], number(args.min_version)?)?;
     set(&["target"], text(&args.target))?;
     set(&["append"], text(&args.append))?;
-    set(&["retry_seconds"], args.retry_seconds.map(|n| toml::Value::Integer(n.into())))?;
-    let keys = args.trust_key.iter().map(|path| public_key(path)).collect::<Result<Vec<_>>>()?;
+    set(
+        &["retry_seconds"],
+        args.retry_seconds.map(|n| toml::Value::Integer(n.into())),
+    )?;
+    let keys = args
+        .trust_key
+        .iter()
+        .map(|path| public_key(path))
+        .collect::<Result<Vec<_>>>()?;
     set(&["trust", "keys"], texts(&keys))?;
     let ca = args.ca.as_deref().map(read_text).transpose()?;
     set(&["trust", "ca"], text(&ca))?;
     set(&["trust", "pin"], texts(&args.pin))?;
     set(&["session", "id"], text(&args.session_id))?;
-    let token = args.token_file.as_deref().map(read_text).transpose()?.map(|token| token.trim().to_owned());
+    let token = args
+        .token_file
+        .as_deref()
+        .map(read_text)
+        .transpose()?
+        .map(|token| token.trim().to_owned());
     set(&["session", "token"], text(&token))?;
     set(&["console", "devices"], texts(&args.console))?;
-    set(&["console", "shell"], args.allow_shell.then_some(toml::Value::Boolean(true)))?;
+    set(
+        &["console", "shell"],
+        args.allow_shell.then_some(toml::Value::Boolean(true)),
+    )?;
     set(&["network", "interface"], text(&args.interface))?;
-    set(&["network", "vlan"], args.vlan.map(|n| toml::Value::Integer(n.into())))?;
+    set(
+        &["network", "vlan"],
+        args.vlan.map(|n| toml::Value::Integer(n.into())),
+    )?;
     set(&["network", "address"], texts(&args.address))?;
-    set(&["network", "gateway"], texts(&args.gateway.iter().map(IpAddr::to_string).collect::<Vec<_>>()))?;
-    set(&["network", "dns"], texts(&args.dns.iter().map(IpAddr::to_string).collect::<Vec<_>>()))?;
+    set(
+        &["network", "gateway"],
+        texts(
+            &args
+                .gateway
+                .iter()
+                .map(IpAddr::to_string)
+                .collect::<Vec<_>>(),
+        ),
+    )?;
+    set(
+        &["network", "dns"],
+        texts(&args.dns.iter().map(IpAddr::to_string).collect::<Vec<_>>()),
+    )?;
     set(&["network", "proxy"], text(&args.proxy))?;
     Ok(table)
 }
 
 fn insert(table: &mut toml::Table, path: &[&str], value: Option<toml::Value>) -> Result<()> {
-    let (Some(value), [parents @ .., key]) = (value, path) else { return Ok(()) };
+    let (Some(value), [parents @ .., key]) = (value, path) else {
+        return Ok(());
+    };
     let mut table = table;
     for parent in parents {
-        let entry = table.entry(*parent).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        table = entry.as_table_mut().with_context(|| format!("`{parent}` in the configuration is no table"))?;
+        let entry = table
+            .entry(*parent)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = entry
+            .as_table_mut()
+            .with_context(|| format!("`{parent}` in the configuration is no table"))?;
     }
     table.insert((*key).to_owned(), value);
     Ok(())
@@ -326,23 +409,33 @@ fn text(value: &Option<String>) -> Option<toml::Value> {
 }
 
 fn texts(values: &[String]) -> Option<toml::Value> {
-    (!values.is_empty()).then(|| toml::Value::Array(values.iter().cloned().map(toml::Value::String).collect()))
+    (!values.is_empty())
+        .then(|| toml::Value::Array(values.iter().cloned().map(toml::Value::String).collect()))
 }
 
 fn number(value: Option<u64>) -> Result<Option<toml::Value>> {
-    let value = value.map(i64::try_from).transpose().context("version number is too large")?;
+    let value = value
+        .map(i64::try_from)
+        .transpose()
+        .context("version number is too large")?;
     Ok(value.map(toml::Value::Integer))
 }
 
 /// The key line of a minisign public key file; the file's other line is an untrusted comment.
 fn public_key(path: &Path) -> Result<String> {
     let text = read_text(path)?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("untrusted comment:"));
-    Ok(line.with_context(|| format!("{} holds no public key", path.display()))?.to_owned())
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with("untrusted comment:"));
+    Ok(line
+        .with_context(|| format!("{} holds no public key", path.display()))?
+        .to_owned())
 }
 
 fn run_show(args: &ShowArgs, ui: &Ui) -> Result<()> {
-    let shown = show::show(open(&args.file)?).with_context(|| format!("explaining {}", args.file.display()))?;
+    let shown = show::show(open(&args.file)?)
+        .with_context(|| format!("explaining {}", args.file.display()))?;
     if ui.json {
         return ui.print_json(&shown);
     }
@@ -363,7 +456,13 @@ fn run_check(args: &CheckArgs, ui: &Ui) -> Result<()> {
                 .with_context(|| format!("{} cannot be used as kernel", path.display()))
                 .code(ExitCode::Refused)?;
         }
-        ui.line(format_args!("{}: Linux {}, boot protocol {}.{:02}", path.display(), info.version, info.protocol >> 8, info.protocol & 0xff));
+        ui.line(format_args!(
+            "{}: Linux {}, boot protocol {}.{:02}",
+            path.display(),
+            info.version,
+            info.protocol >> 8,
+            info.protocol & 0xff
+        ));
     }
     if let Some(path) = &args.loader {
         check::loader(&read_capped(path)?)
@@ -385,9 +484,15 @@ fn read_capped(path: &Path) -> Result<Vec<u8>> {
     let reading = || format!("reading {}", path.display());
     let file = File::open(path).with_context(reading)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).with_context(reading)?;
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .with_context(reading)?;
     if bytes.len() as u64 > MAX_FILE {
-        bail!("{} exceeds {} MiB; it is no stage-one file", path.display(), MAX_FILE >> 20);
+        bail!(
+            "{} exceeds {} MiB; it is no stage-one file",
+            path.display(),
+            MAX_FILE >> 20
+        );
     }
     Ok(bytes)
 }

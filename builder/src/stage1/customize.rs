@@ -21,16 +21,25 @@ impl SlottedFile {
         let offsets = stage1_config::find(&bytes);
         let mut slots = Vec::new();
         for &offset in &offsets {
-            let data = bytes.get(offset..offset + SLOT_LEN).ok_or(CustomizeError::Cut { offset })?;
-            let slot = Slot::parse(data).map_err(|cause| CustomizeError::Damaged { offset, cause })?;
+            let data = bytes
+                .get(offset..offset + SLOT_LEN)
+                .ok_or(CustomizeError::Cut { offset })?;
+            let slot =
+                Slot::parse(data).map_err(|cause| CustomizeError::Damaged { offset, cause })?;
             slots.push((data, slot));
         }
         let mut slots = slots.into_iter();
-        let Some((first, slot)) = slots.next() else { return Err(CustomizeError::NoSlot) };
+        let Some((first, slot)) = slots.next() else {
+            return Err(CustomizeError::NoSlot);
+        };
         if slots.any(|(data, _)| data != first) {
             return Err(CustomizeError::Unequal { offsets });
         }
-        Ok(Self { bytes, offsets, slot })
+        Ok(Self {
+            bytes,
+            offsets,
+            slot,
+        })
     }
 
     /// The slot, as read.
@@ -50,7 +59,10 @@ impl SlottedFile {
 
     /// Replaces the customization by `overlay` (TOML); the merged configuration must be valid.
     pub fn customize(&mut self, overlay: &str) -> Result<(), CustomizeError> {
-        let slot = self.slot.with_overlay(overlay).map_err(CustomizeError::Encode)?;
+        let slot = self
+            .slot
+            .with_overlay(overlay)
+            .map_err(CustomizeError::Encode)?;
         slot.config().map_err(CustomizeError::Config)?;
         self.put(slot);
         Ok(())
@@ -134,10 +146,15 @@ mod tests {
     fn reset_restores_the_file_bit_for_bit() {
         let original = file();
         let mut slotted = SlottedFile::parse(original.clone()).unwrap();
-        slotted.customize("server = \"http://10.0.0.1:8080\"\n").unwrap();
+        slotted
+            .customize("server = \"http://10.0.0.1:8080\"\n")
+            .unwrap();
         assert_ne!(slotted.bytes(), &original[..]);
         let mut again = SlottedFile::parse(slotted.bytes().to_vec()).unwrap();
-        assert_eq!(again.slot().config().unwrap().server.as_deref(), Some("http://10.0.0.1:8080"));
+        assert_eq!(
+            again.slot().config().unwrap().server.as_deref(),
+            Some("http://10.0.0.1:8080")
+        );
         again.reset();
         assert_eq!(again.bytes(), &original[..]);
     }
@@ -147,10 +164,16 @@ mod tests {
         let original = file();
         let mut slotted = SlottedFile::parse(original.clone()).unwrap();
         slotted.customize("image = \"diagnostic\"\n").unwrap();
-        let changed: Vec<usize> =
-            (0..original.len()).filter(|&i| original[i] != slotted.bytes()[i]).collect();
+        let changed: Vec<usize> = (0..original.len())
+            .filter(|&i| original[i] != slotted.bytes()[i])
+            .collect();
         assert!(!changed.is_empty());
-        let inside = |i: usize| slotted.offsets().iter().any(|&o| (o..o + SLOT_LEN).contains(&i));
+        let inside = |i: usize| {
+            slotted
+                .offsets()
+                .iter()
+                .any(|&o| (o..o + SLOT_LEN).contains(&i))
+        };
         assert!(changed.into_iter().all(inside));
     }
 
@@ -160,14 +183,26 @@ mod tests {
         let offsets = stage1_config::find(&original);
         let mut damaged = original.clone();
         damaged[offsets[1] + 70] ^= 1;
-        assert!(matches!(SlottedFile::parse(damaged), Err(CustomizeError::Damaged { .. })));
+        assert!(matches!(
+            SlottedFile::parse(damaged),
+            Err(CustomizeError::Damaged { .. })
+        ));
         let cut = original[..offsets[1] + 1000].to_vec();
-        assert!(matches!(SlottedFile::parse(cut), Err(CustomizeError::Cut { .. })));
+        assert!(matches!(
+            SlottedFile::parse(cut),
+            Err(CustomizeError::Cut { .. })
+        ));
         let other = Slot::new("format = 1\n# other\n").unwrap().emit();
         let mut unequal = original.clone();
         unequal[offsets[1]..offsets[1] + SLOT_LEN].copy_from_slice(&other);
-        assert!(matches!(SlottedFile::parse(unequal), Err(CustomizeError::Unequal { .. })));
-        assert!(matches!(SlottedFile::parse(vec![0; 4096]), Err(CustomizeError::NoSlot)));
+        assert!(matches!(
+            SlottedFile::parse(unequal),
+            Err(CustomizeError::Unequal { .. })
+        ));
+        assert!(matches!(
+            SlottedFile::parse(vec![0; 4096]),
+            Err(CustomizeError::NoSlot)
+        ));
     }
 
     #[test]
@@ -176,7 +211,11 @@ mod tests {
         let mut slotted = SlottedFile::parse(original.clone()).unwrap();
         assert!(slotted.customize("no_such_key = 1\n").is_err());
         assert!(slotted.customize("server = [").is_err());
-        assert!(slotted.customize(&format!("append = \"{}\"\n", "x".repeat(SLOT_LEN))).is_err());
+        assert!(
+            slotted
+                .customize(&format!("append = \"{}\"\n", "x".repeat(SLOT_LEN)))
+                .is_err()
+        );
         assert_eq!(slotted.bytes(), &original[..]);
     }
 }

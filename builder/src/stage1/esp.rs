@@ -14,7 +14,8 @@ pub const BOOT_PROGRAM: &str = "EFI/BOOT/BOOTX64.EFI";
 /// Builds a FAT volume holding `program` at [`BOOT_PROGRAM`].
 pub fn build(program: &[u8], time: DateTime) -> Result<Vec<u8>, EspError> {
     let mut tree = Tree::new();
-    tree.insert(BOOT_PROGRAM, Node::file(Content::bytes(program))).map_err(EspError::write)?;
+    tree.insert(BOOT_PROGRAM, Node::file(Content::bytes(program)))
+        .map_err(EspError::write)?;
     let size = (program.len() + OVERHEAD).next_multiple_of(CLUSTER as usize);
     let label = VolumeLabel::new("SPARETIRE").map_err(|_| EspError::Options)?;
     let options = FatOptions::new()
@@ -65,7 +66,10 @@ mod tests {
         let program: Vec<u8> = (0..3_000_000_u32).map(|i| (i / 7) as u8).collect();
         let time = DateTime::from_unix_seconds(1_700_000_000).unwrap();
         let volume = build(&program, time).unwrap();
-        let start = volume.windows(64).position(|w| w == &program[..64]).unwrap();
+        let start = volume
+            .windows(64)
+            .position(|w| w == &program[..64])
+            .unwrap();
         assert_eq!(start % 2048, 0);
         assert_eq!(&volume[start..start + program.len()], &program[..]);
         assert_eq!(volume, build(&program, time).unwrap());

@@ -40,7 +40,11 @@ pub fn build(loader: &[u8], slot: &[u8]) -> Result<Initramfs, InitramfsError> {
     let slot_offset = (compressed + data_offset).next_multiple_of(SLOT_ALIGNMENT);
     bytes.resize(slot_offset - data_offset, 0);
     bytes.extend_from_slice(&archive);
-    Ok(Initramfs { bytes, slot_offset, compressed })
+    Ok(Initramfs {
+        bytes,
+        slot_offset,
+        compressed,
+    })
 }
 
 /// What went wrong while writing an archive in memory.
@@ -71,7 +75,12 @@ fn programs(loader: &[u8]) -> Result<Vec<u8>, InitramfsError> {
 fn slot_archive(slot: &[u8]) -> Result<(Vec<u8>, usize), InitramfsError> {
     let mut tree = Tree::new();
     // Readable by the loader only: the slot may hold a session token.
-    insert(&mut tree, stage1_config::MEMBER, Node::file(Content::bytes(slot)), 0o400)?;
+    insert(
+        &mut tree,
+        stage1_config::MEMBER,
+        Node::file(Content::bytes(slot)),
+        0o400,
+    )?;
     let (bytes, report) = archive(&tree)?;
     let offset = report
         .extents(stage1_config::MEMBER)
@@ -83,7 +92,8 @@ fn slot_archive(slot: &[u8]) -> Result<(Vec<u8>, usize), InitramfsError> {
 
 fn insert(tree: &mut Tree, path: &str, node: Node, mode: u32) -> Result<(), InitramfsError> {
     let attrs = SetAttr::new().with_permissions(Permissions::new(mode));
-    tree.insert(path, node.with_attrs(attrs)).map_err(|error| InitramfsError::Archive(Box::new(error)))
+    tree.insert(path, node.with_attrs(attrs))
+        .map_err(|error| InitramfsError::Archive(Box::new(error)))
 }
 
 fn archive(tree: &Tree) -> Result<(Vec<u8>, hadris_fs::Report), InitramfsError> {
@@ -102,7 +112,9 @@ fn compress(archive: &[u8]) -> Result<Vec<u8>, InitramfsError> {
     options.lzma_options.nice_len = 273;
     options.lzma_options.depth_limit = 512;
     let mut writer = XzWriter::new(Vec::new(), options).map_err(InitramfsError::Compress)?;
-    writer.write_all(archive).map_err(InitramfsError::Compress)?;
+    writer
+        .write_all(archive)
+        .map_err(InitramfsError::Compress)?;
     writer.finish().map_err(InitramfsError::Compress)
 }
 
@@ -133,6 +145,9 @@ mod tests {
     #[test]
     fn same_input_gives_same_bytes() {
         let slot = [7; 64];
-        assert_eq!(build(b"loader", &slot).unwrap().bytes, build(b"loader", &slot).unwrap().bytes);
+        assert_eq!(
+            build(b"loader", &slot).unwrap().bytes,
+            build(b"loader", &slot).unwrap().bytes
+        );
     }
 }

@@ -36,7 +36,9 @@ pub struct Contents<'a> {
 pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>, IsoError> {
     let tree = tree(contents)?;
     let mut options = options(contents);
-    let planned = hadris_iso::plan(&tree, &options).map_err(IsoError::write)?.size();
+    let planned = hadris_iso::plan(&tree, &options)
+        .map_err(IsoError::write)?
+        .size();
     let size = planned.next_multiple_of(contents.round_to.max(BLOCK));
     if size > planned {
         options = options.with_min_image_blocks(size / BLOCK);
@@ -46,7 +48,9 @@ pub fn build(contents: &Contents<'_>) -> Result<Vec<u8>, IsoError> {
     let mut image = MemDevice::new(vec![0; size], block);
     let report = hadris_iso::sync::write(&mut image, &tree, &options).map_err(IsoError::write)?;
     if let Some(warning) = report.warnings().first() {
-        return Err(IsoError::Altered { what: warning.message().to_owned() });
+        return Err(IsoError::Altered {
+            what: warning.message().to_owned(),
+        });
     }
     let mut image = image.into_inner();
     plain_protective_mbr(&mut image)?;
@@ -94,7 +98,8 @@ fn tree(contents: &Contents<'_>) -> Result<Tree, IsoError> {
     let attrs = SetAttr::new().with_permissions(Permissions::new(0o444));
     for (name, data) in files {
         let node = Node::file(Content::bytes(data)).with_attrs(attrs);
-        tree.insert(format!("isolinux/{name}"), node).map_err(IsoError::write)?;
+        tree.insert(format!("isolinux/{name}"), node)
+            .map_err(IsoError::write)?;
     }
     Ok(tree)
 }
@@ -103,7 +108,9 @@ fn options(contents: &Contents<'_>) -> IsoOptions {
     let el_torito = ElTorito::new()
         .with_entry(
             // Four virtual sectors: the first CD block of ISOLINUX, which loads the rest by its table.
-            BootEntry::bios("isolinux/isolinux.bin").with_load_size(4).with_boot_info(BootInfo::Table),
+            BootEntry::bios("isolinux/isolinux.bin")
+                .with_load_size(4)
+                .with_boot_info(BootInfo::Table),
         )
         .with_entry(BootEntry::uefi_appended(0))
         .with_catalog_path("isolinux/boot.cat");
@@ -129,7 +136,10 @@ fn options(contents: &Contents<'_>) -> IsoOptions {
 /// Remove this when hadris-iso accepts boot code together with a plain GPT.
 fn plain_protective_mbr(image: &mut [u8]) -> Result<(), IsoError> {
     let table = protective_table(image.len() as u64).ok_or(IsoError::TooLarge)?;
-    image.get_mut(446..510).ok_or(IsoError::TooLarge)?.copy_from_slice(&table);
+    image
+        .get_mut(446..510)
+        .ok_or(IsoError::TooLarge)?
+        .copy_from_slice(&table);
     Ok(())
 }
 

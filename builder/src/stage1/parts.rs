@@ -63,10 +63,21 @@ impl Parts {
             None => find_part("stage1-loader")?,
         };
         let kernel = read(&kernel_path)?;
-        check::kernel(&kernel).map_err(|cause| PartsError::Wrong { path: kernel_path, cause })?;
+        check::kernel(&kernel).map_err(|cause| PartsError::Wrong {
+            path: kernel_path,
+            cause,
+        })?;
         let loader = read(&loader_path)?;
-        check::loader(&loader).map_err(|cause| PartsError::Wrong { path: loader_path, cause })?;
-        Ok(Self { kernel, loader, isolinux: Isolinux::installed()?, uefi_stub: packaged(UEFI_STUB)? })
+        check::loader(&loader).map_err(|cause| PartsError::Wrong {
+            path: loader_path,
+            cause,
+        })?;
+        Ok(Self {
+            kernel,
+            loader,
+            isolinux: Isolinux::installed()?,
+            uefi_stub: packaged(UEFI_STUB)?,
+        })
     }
 }
 
@@ -85,7 +96,10 @@ impl Isolinux {
 #[derive(Debug, Error)]
 pub enum PartsError {
     /// No parts directory has the file.
-    #[error("{name} not found in {}; run `cargo xtask setup`, or name the file", list(searched))]
+    #[error(
+        "{name} not found in {}; run `cargo xtask setup`, or name the file",
+        list(searched)
+    )]
     NotBuilt {
         /// File name.
         name: &'static str,
@@ -133,7 +147,12 @@ fn part_directories() -> Vec<PathBuf> {
         directories.push(PathBuf::from(named));
     }
     // target/debug/sparetire -> target/parts
-    if let Some(target) = std::env::current_exe().ok().as_deref().and_then(Path::parent).and_then(Path::parent) {
+    if let Some(target) = std::env::current_exe()
+        .ok()
+        .as_deref()
+        .and_then(Path::parent)
+        .and_then(Path::parent)
+    {
         directories.push(target.join("parts"));
     }
     directories.push(PathBuf::from("/usr/lib/sparetire"));
@@ -142,7 +161,10 @@ fn part_directories() -> Vec<PathBuf> {
 
 fn find_part(name: &'static str) -> Result<PathBuf, PartsError> {
     let searched = part_directories();
-    let found = searched.iter().map(|directory| directory.join(name)).find(|path| path.is_file());
+    let found = searched
+        .iter()
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file());
     found.ok_or(PartsError::NotBuilt { name, searched })
 }
 
@@ -154,23 +176,40 @@ fn packaged((path, package): (&'static str, &'static str)) -> Result<Vec<u8>, Pa
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PartsError> {
-    let failed = |cause| PartsError::Read { path: path.to_owned(), cause };
+    let failed = |cause| PartsError::Read {
+        path: path.to_owned(),
+        cause,
+    };
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(MAX_PART + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(MAX_PART + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > MAX_PART {
-        return Err(PartsError::TooLarge { path: path.to_owned() });
+        return Err(PartsError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     Ok(bytes)
 }
 
 fn list(directories: &[PathBuf]) -> String {
-    directories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    directories
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 const ISOLINUX_BIN: (&str, &str) = ("/usr/lib/ISOLINUX/isolinux.bin", "isolinux");
 const ISOHDPFX: (&str, &str) = ("/usr/lib/ISOLINUX/isohdpfx.bin", "isolinux");
-const LDLINUX: (&str, &str) = ("/usr/lib/syslinux/modules/bios/ldlinux.c32", "syslinux-common");
-const UEFI_STUB: (&str, &str) = ("/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "systemd-boot-efi");
+const LDLINUX: (&str, &str) = (
+    "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+    "syslinux-common",
+);
+const UEFI_STUB: (&str, &str) = (
+    "/usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+    "systemd-boot-efi",
+);
 /// No piece comes near this; it stops a device file or a mistaken path.
 const MAX_PART: u64 = 128 << 20;

@@ -24,13 +24,18 @@ pub fn assemble(stub: &[u8], sections: &[Section<'_>]) -> Result<Vec<u8>, UkiErr
     let layout = Layout::of(stub)?;
     let table_end = layout.table + (layout.count + sections.len()) * SECTION_HEADER;
     if table_end > layout.headers_end {
-        return Err(UkiError::NoHeaderRoom { needed: table_end, available: layout.headers_end });
+        return Err(UkiError::NoHeaderRoom {
+            needed: table_end,
+            available: layout.headers_end,
+        });
     }
     let mut out = stub.to_vec();
     let mut address = layout.next_address;
     for (number, section) in sections.iter().enumerate() {
         if section.name.len() > 8 {
-            return Err(UkiError::SectionName { name: section.name.to_owned() });
+            return Err(UkiError::SectionName {
+                name: section.name.to_owned(),
+            });
         }
         let file_alignment = section.file_alignment.max(layout.file_alignment);
         let offset = out.len().next_multiple_of(file_alignment);
@@ -74,7 +79,9 @@ pub enum UkiError {
         field: &'static str,
     },
     /// The section table cannot grow.
-    #[error("EFI stub has no room for more section headers: {needed} bytes needed, {available} available")]
+    #[error(
+        "EFI stub has no room for more section headers: {needed} bytes needed, {available} available"
+    )]
     NoHeaderRoom {
         /// End of the table with the new headers.
         needed: usize,
@@ -113,14 +120,27 @@ impl Layout {
         };
         let signature = pe.header.dos_header.pe_pointer as usize;
         let table = signature + 24 + usize::from(pe.header.coff_header.size_of_optional_header);
-        let first_data = pe.sections.iter().map(|s| s.pointer_to_raw_data).filter(|&p| p != 0).min();
-        let headers_end = first_data.ok_or(UkiError::Header { field: "PointerToRawData" })? as usize;
+        let first_data = pe
+            .sections
+            .iter()
+            .map(|s| s.pointer_to_raw_data)
+            .filter(|&p| p != 0)
+            .min();
+        let headers_end = first_data.ok_or(UkiError::Header {
+            field: "PointerToRawData",
+        })? as usize;
         let file_alignment = power_of_two(windows.file_alignment, "FileAlignment")?;
         let section_alignment = power_of_two(windows.section_alignment, "SectionAlignment")?;
-        let end = pe.sections.iter().map(|s| u64::from(s.virtual_address) + u64::from(s.virtual_size)).max();
+        let end = pe
+            .sections
+            .iter()
+            .map(|s| u64::from(s.virtual_address) + u64::from(s.virtual_size))
+            .max();
         let next_address = usize::try_from(end.unwrap_or(0)).map_err(|_| UkiError::TooLarge)?;
         if headers_end > stub.len() {
-            return Err(UkiError::Header { field: "PointerToRawData" });
+            return Err(UkiError::Header {
+                field: "PointerToRawData",
+            });
         }
         Ok(Self {
             count_field: signature + 6,
@@ -136,7 +156,11 @@ impl Layout {
 }
 
 fn power_of_two(value: u32, field: &'static str) -> Result<usize, UkiError> {
-    if value.is_power_of_two() && value <= 1 << 20 { Ok(value as usize) } else { Err(UkiError::Header { field }) }
+    if value.is_power_of_two() && value <= 1 << 20 {
+        Ok(value as usize)
+    } else {
+        Err(UkiError::Header { field })
+    }
 }
 
 fn put_u32(out: &mut [u8], offset: usize, value: usize) -> Result<(), UkiError> {
@@ -163,23 +187,46 @@ mod tests {
             return;
         };
         let sections = [
-            Section { name: ".cmdline", data: b"quiet\0", file_alignment: 1 },
-            Section { name: ".initrd", data: &[9; 5000], file_alignment: 2048 },
+            Section {
+                name: ".cmdline",
+                data: b"quiet\0",
+                file_alignment: 1,
+            },
+            Section {
+                name: ".initrd",
+                data: &[9; 5000],
+                file_alignment: 2048,
+            },
         ];
         let uki = assemble(&stub, &sections).unwrap();
         let pe = PE::parse(&uki).unwrap();
         for section in &sections {
-            let found = pe.sections.iter().find(|s| s.name().unwrap() == section.name).unwrap();
+            let found = pe
+                .sections
+                .iter()
+                .find(|s| s.name().unwrap() == section.name)
+                .unwrap();
             let start = found.pointer_to_raw_data as usize;
             assert_eq!(start % section.file_alignment, 0);
             assert_eq!(found.virtual_size as usize, section.data.len());
             assert_eq!(&uki[start..start + section.data.len()], section.data);
         }
-        let mut ranges: Vec<_> =
-            pe.sections.iter().map(|s| (s.virtual_address, s.virtual_address + s.virtual_size)).collect();
+        let mut ranges: Vec<_> = pe
+            .sections
+            .iter()
+            .map(|s| (s.virtual_address, s.virtual_address + s.virtual_size))
+            .collect();
         ranges.sort_unstable();
-        assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "sections overlap in memory");
-        let image = pe.header.optional_header.unwrap().windows_fields.size_of_image;
+        assert!(
+            ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+            "sections overlap in memory"
+        );
+        let image = pe
+            .header
+            .optional_header
+            .unwrap()
+            .windows_fields
+            .size_of_image;
         assert!(ranges.iter().all(|range| range.1 <= image));
     }
 
