@@ -110,6 +110,10 @@ pub(crate) const GROUPS: &[Group] = &[
                 ],
                 "a stock kernel for the tests' second system",
             ),
+            need(
+                &["g++"],
+                "libFuzzer, which the fuzz targets are linked with",
+            ),
             need(&["genisoimage"], "isoinfo, an outside reader of ISO images"),
             need(&["minisign"], "an outside verifier of our signatures"),
             need(
@@ -117,6 +121,13 @@ pub(crate) const GROUPS: &[Group] = &[
                 "a web server that is not ours, serving a store",
             ),
             need(&["curl"], "an HTTP client that is not ours"),
+            need(&["gdisk"], "sgdisk, an outside checker of partition tables"),
+            need(
+                &["grub-rescue-pc"],
+                "an ISO image that is not ours, read by ours",
+            ),
+            need(&["openssl"], "certificates for tests of HTTPS"),
+            need(&["g++"], "the fuzzing library's runtime"),
         ],
     },
 ];
