@@ -178,11 +178,11 @@ fn in_order(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Bytes without a pattern that zstd or FastCDC could find, the same on each run.
-    pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    pub(in super::super) fn noise(length: usize, seed: u64) -> Vec<u8> {
         let mut state = seed | 1;
         std::iter::repeat_with(|| {
             state ^= state << 13;

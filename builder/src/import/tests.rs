@@ -6,6 +6,7 @@ use std::process::Command;
 
 use sparetire_manifest::TrustedKeys;
 
+use super::chunks::tests::noise;
 use super::*;
 use crate::cli::Ui;
 use crate::signing::{self, Password};
@@ -97,19 +98,6 @@ fn quiet() -> Progress {
         quiet: true,
     };
     ui.progress("test", 0)
-}
-
-/// Bytes without a pattern, the same on each run.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    })
-    .take(length)
-    .collect()
 }
 
 /// Noise, text and zeros: stored, compressed, left out.

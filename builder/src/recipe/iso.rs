@@ -156,7 +156,7 @@ impl LiveIso<'_> {
         } = self.boot;
         let tenths = timeout_seconds.saturating_mul(10);
         let isolinux_cfg = format!(
-            "SERIAL 0 115200\nDEFAULT live\nPROMPT {}\nTIMEOUT {tenths}\nSAY {title}\nLABEL live\n  MENU LABEL {title}\n  \
+            "SERIAL 0 115200\nDEFAULT live\nPROMPT {}\nTIMEOUT {tenths}\nLABEL live\n  MENU LABEL {title}\n  \
              LINUX /live/vmlinuz\n  INITRD /live/initrd.img\n  APPEND {cmdline}\n",
             u32::from(tenths > 0)
         );
