@@ -75,6 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             &[
                 "check",
                 "--quiet",
+                "--locked",
                 "--manifest-path",
                 &manifest.to_string_lossy(),
             ],

@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use crate::parts;
 use crate::setup::{self, Ready};
+use crate::{parts, tree};
 
 /// `cargo xtask vm`
 #[derive(Args)]
@@ -55,11 +55,16 @@ enum Bench {
 
 /// The command `vm`.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.list {
+        // Needs no set-up.
+        let mut command = Command::new("cargo");
+        command
+            .current_dir(tree::root())
+            .args(["run", "--quiet", "--package", "vm-tests", "--"]);
+        return status(command.args(["run", "--list"]));
+    }
     let ready = setup::ready()?;
     let mut command = vm_tests(&ready, "run");
-    if options.list {
-        command.arg("--list");
-    }
     if options.all {
         command.arg("--all");
     }
