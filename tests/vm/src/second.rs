@@ -100,7 +100,7 @@ pub fn iso_with_note(iso: &Path, dir: &Path) -> Result<(PathBuf, String)> {
         .arg("-map")
         .arg(&note)
         .arg("/site-note.txt");
-    host::capture(command.args(["-boot_image", "any", "replay"]))
+    host::capture(command.args(["-boot_image", "any", "discard"]))
         .context("adding a site note to the ISO")?;
     Ok((to, marker))
 }
