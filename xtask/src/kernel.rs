@@ -69,7 +69,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.config_only {
         let source = Source::resolve(options.kernel_series, options.fresh)?;
         let work = tempfile::tempdir().context("creating a temporary directory")?;
-        config::prepare(&source.tree()?, work.path(), &fragments()?)?;
+        config::prepare(
+            &source.tree()?,
+            work.path(),
+            &fragments()?,
+            source.is_older(),
+        )?;
         println!("every requested option survives in {source}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -116,7 +121,7 @@ fn make(
     let work = shelf.work(hash, fresh)?;
     let build_dir = work.join("build");
     let tree = source.tree()?;
-    config::prepare(&tree, &build_dir, fragments)?;
+    config::prepare(&tree, &build_dir, fragments, source.is_older())?;
     let image = build::image(&tree, &build_dir, source, shelf.dir())?;
     checks::kernel_files(&image, &build_dir.join(".config"))?;
     let about = work.join("version");

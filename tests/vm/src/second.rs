@@ -85,7 +85,8 @@ pub fn stock_kernel() -> Result<PathBuf> {
 }
 
 /// A live ISO with a random text in the file `site-note.txt` at its root, where the
-/// diagnostic system looks for it. The boot sectors stay as they are.
+/// diagnostic system looks for it. The boot sectors go: whoever starts this ISO has to
+/// find kernel, initramfs and command line in its boot configuration.
 pub fn iso_with_note(iso: &Path, dir: &Path) -> Result<(PathBuf, String)> {
     let marker = host::random_marker()?;
     let note = dir.join("site-note.txt");

@@ -19,7 +19,10 @@ const DONE: &str = "configured";
 /// Configures `build` unless that is done already. `build` belongs to exactly one set of
 /// fragments, so a finished configuration never goes stale; leaving it alone keeps an
 /// interrupted build's object files valid.
-pub(super) fn prepare(tree: &Path, build: &Path, fragments: &[PathBuf]) -> Result<()> {
+///
+/// The fragments are written for the newest kernel: one that is `older` may lack options
+/// altogether, which is said and passed over.
+pub(super) fn prepare(tree: &Path, build: &Path, fragments: &[PathBuf], older: bool) -> Result<()> {
     if build.join(DONE).exists() {
         return Ok(());
     }
@@ -55,7 +58,19 @@ pub(super) fn prepare(tree: &Path, build: &Path, fragments: &[PathBuf]) -> Resul
     let path = build.join(".config");
     let result =
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let wrong = differences(&requested, &settings(&result));
+    let mut wrong = differences(&requested, &settings(&result));
+    if older {
+        let mut kept = Vec::new();
+        for line in wrong {
+            let name = line.split(':').next().unwrap_or_default();
+            if knows(tree, name)? {
+                kept.push(line);
+            } else {
+                println!("{name} does not exist in this kernel");
+            }
+        }
+        wrong = kept;
+    }
     if !wrong.is_empty() {
         bail!(
             "the kernel's configuration did not take what the fragments ask for:\n  {}",
@@ -64,6 +79,23 @@ pub(super) fn prepare(tree: &Path, build: &Path, fragments: &[PathBuf]) -> Resul
     }
     let done = build.join(DONE);
     fs::write(&done, "").with_context(|| format!("writing {}", done.display()))
+}
+
+/// Whether the kernel has such an option at all.
+fn knows(tree: &Path, name: &str) -> Result<bool> {
+    let option = name.strip_prefix("CONFIG_").unwrap_or(name);
+    let status = Command::new("grep")
+        .args([
+            "--quiet",
+            "--recursive",
+            "--include=Kconfig*",
+            "--extended-regexp",
+        ])
+        .arg(format!("^\\s*(menu)?config {option}$"))
+        .arg(tree)
+        .status()
+        .context("starting grep")?;
+    Ok(status.success())
 }
 
 /// Adds one fragment's requests. Asking for the same option twice is a contradiction or

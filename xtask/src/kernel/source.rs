@@ -30,6 +30,11 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// Whether it is of an older series than the fragments are written for.
+    pub(super) fn is_older(&self) -> bool {
+        Some(self.package.as_str()) != Series::default().packages().first().copied()
+    }
+
     /// The version remembered for `series`, if any.
     pub(super) fn known(series: Series) -> Result<Option<Self>> {
         let path = shelf_dir()?.join(format!("{}.json", series.name()));
