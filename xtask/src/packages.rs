@@ -127,7 +127,6 @@ pub(crate) const GROUPS: &[Group] = &[
                 "an ISO image that is not ours, read by ours",
             ),
             need(&["openssl"], "certificates for tests of HTTPS"),
-            need(&["g++"], "the fuzzing library's runtime"),
         ],
     },
 ];
@@ -189,6 +188,20 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["ovmf"]
         );
+    }
+
+    #[test]
+    fn no_package_is_listed_twice() {
+        let mut names: Vec<&str> = GROUPS
+            .iter()
+            .flat_map(|group| group.packages)
+            .flat_map(|package| package.names)
+            .copied()
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 
     #[test]
