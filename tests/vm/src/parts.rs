@@ -2,9 +2,10 @@
 //! without it, the places where `cargo xtask setup` puts things are taken.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
@@ -20,6 +21,9 @@ pub struct Parts {
     diagnostic: Option<PathBuf>,
     /// Where results of this run go.
     pub output: PathBuf,
+    /// Held for the whole run: two runs would write into each other's directories, and
+    /// slow each other down until deadlines pass.
+    _lock: Arc<File>,
 }
 
 impl Parts {
@@ -33,11 +37,13 @@ impl Parts {
             .map_or_else(|| root.join("target"), |dir| root.join(dir));
         let path =
             |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
+        let output = target.join("vm");
         let parts = Parts {
             sparetire: path("SPARETIRE", target.join("debug/sparetire")),
             parts: path("SPARETIRE_PARTS", target.join("parts")),
             diagnostic: env::var_os("SPARETIRE_DIAGNOSTIC").map(PathBuf::from),
-            output: target.join("vm"),
+            _lock: Arc::new(lock(&output)?),
+            output,
         };
         if !parts.sparetire.is_file() {
             bail!(
@@ -45,8 +51,6 @@ impl Parts {
                 parts.sparetire.display()
             );
         }
-        fs::create_dir_all(&parts.output)
-            .with_context(|| format!("creating {}", parts.output.display()))?;
         parts.build_stage1(Format::Iso)?;
         Ok(parts)
     }
@@ -118,6 +122,19 @@ impl Parts {
         }
         Ok(dir)
     }
+}
+
+/// Creates `output` and locks it, waiting for another run to end.
+fn lock(output: &Path) -> Result<File> {
+    fs::create_dir_all(output).with_context(|| format!("creating {}", output.display()))?;
+    let path = output.join(".lock");
+    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another run of vm-tests to end");
+        file.lock()
+            .with_context(|| format!("locking {}", path.display()))?;
+    }
+    Ok(file)
 }
 
 /// What `stage1 build` can write.
