@@ -412,6 +412,9 @@ impl Race<'_> {
             .runners
             .values()
             .filter_map(|runner| runner.client.as_ref()?.0.poll_timeout());
+        if self.kernel.has_news() {
+            return Ok(());
+        }
         let wake = clients
             .chain(self.rules.next_change(candidates).filter(|at| *at > now))
             .chain([deadline, now + Duration::from_secs(1)])

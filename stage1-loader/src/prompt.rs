@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -106,15 +107,59 @@ fn net(root: &Path) -> String {
     for adapter in interfaces::without_driver(root) {
         let _ = writeln!(out, "PCI {adapter} has no driver");
     }
-    for path in [
-        "proc/net/fib_trie",
-        "proc/net/route",
-        "proc/net/if_inet6",
-        "etc/resolv.conf",
-    ] {
-        let _ = write!(out, "--- /{path}\n{}", read_text(&root.join(path)));
+    let text = |path: &str| read_text(&root.join(path));
+    for address in ipv4_addresses(&text("proc/net/fib_trie")) {
+        let _ = writeln!(out, "address {address}");
     }
+    for (name, address) in interfaces::global_ipv6(&text("proc/net/if_inet6")) {
+        let _ = writeln!(out, "address {address} on {name}");
+    }
+    for route in ipv4_routes(&text("proc/net/route")) {
+        let _ = writeln!(out, "route {route}");
+    }
+    out += &text("etc/resolv.conf");
     out.trim_end().to_owned()
+}
+
+/// This PC's addresses in /proc/net/fib_trie: a line `|-- ADDRESS` before `/32 host LOCAL`.
+fn ipv4_addresses(table: &str) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for line in table.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse::<Ipv4Addr>().ok();
+        } else if line == "/32 host LOCAL"
+            && let Some(address) = last.filter(|address| !found.contains(address))
+        {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// Routes in /proc/net/route: name, destination, gateway, four numbers, mask; addresses as the
+/// machine's integers in hexadecimal.
+fn ipv4_routes(table: &str) -> Vec<String> {
+    let address = |text: &str| {
+        let number = u32::from_str_radix(text, 16).ok()?;
+        Some(Ipv4Addr::from(number.to_ne_bytes()))
+    };
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let name = fields.next()?;
+            let destination = address(fields.next()?)?;
+            let gateway = address(fields.next()?)?;
+            let prefix = address(fields.nth(4)?)?.to_bits().leading_ones();
+            Some(if gateway.is_unspecified() {
+                format!("{destination}/{prefix} on {name}")
+            } else {
+                format!("{destination}/{prefix} by {gateway} on {name}")
+            })
+        })
+        .collect()
 }
 
 fn memory(root: &Path) -> String {
@@ -309,6 +354,35 @@ mod tests {
             let text = show(root.path(), &format!("cat {path}"));
             assert!(text.contains("not shown"), "{path}: {text}");
         }
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn addresses_and_routes_are_readable() {
+        let trie = "\
+Main:
+  +-- 0.0.0.0/1 2 0 2
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     |-- 10.0.2.15
+        /32 host LOCAL
+Local:
+     |-- 10.0.2.15
+        /32 host LOCAL
+     |-- 10.0.2.255
+        /32 link BROADCAST
+";
+        assert_eq!(ipv4_addresses(trie), [Ipv4Addr::new(10, 0, 2, 15)]);
+        let table = "\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+garbage
+";
+        assert_eq!(
+            ipv4_routes(table),
+            ["0.0.0.0/0 by 10.0.2.2 on eth0", "10.0.2.0/24 on eth0"]
+        );
     }
 
     #[test]

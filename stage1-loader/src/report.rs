@@ -172,7 +172,7 @@ impl Reports {
                             .unwrap_or_default();
                         console.status(
                             Step::Report,
-                            &format!("{url}: {what}{source}; the boot goes on without reports"),
+                            &format!("{url}: {what}{source}; the boot goes on, reports come later or never"),
                         );
                     }
                 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use boot_api::ReportKind;
 use boot_config::hand_off::HandOffPlan;
 use fetch_http::{
-    ConnectionFailure, DownloadError, FetchEvent, Fetcher, HttpClient, HttpFailure, OpenCause,
-    OpenError, OpenFailure, Progress, Settings, Sink,
+    ConnectionFailure, FetchEvent, Fetcher, HttpClient, HttpFailure, OpenCause, OpenError,
+    OpenFailure, Progress, Settings, Sink,
 };
 use sparetire_manifest::{BootRecipe, Manifest};
 use stage1_config::Target;
@@ -29,8 +29,10 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Failures in a row after which a store is given up; with pauses up to 8 s about a minute.
 const GIVE_UP: u32 = 10;
-/// Faults shown line by line; more are only counted.
-const SHOWN_FAULTS: u64 = 20;
+/// How long the same fault of the same store is not shown again.
+const SAME_FAULT: Duration = Duration::from_secs(15);
+/// Faults shown line by line; more are only counted, by the store.
+const SHOWN_FAULTS: u64 = 40;
 /// How often the server hears of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long the server may take to confirm the last report.
@@ -246,13 +248,7 @@ impl Boot {
         })
         .await;
         placed.buffer = Some(buffer);
-        let summary = result.map_err(|error| {
-            let failure = failed(&error);
-            match error {
-                DownloadError::Fetch { .. } => failure.unreachable(),
-                _ => failure,
-            }
-        })?;
+        let summary = result.map_err(|error| failed(&error))?;
         let progress = summary.progress;
         let milliseconds = summary.elapsed.as_millis().max(1);
         let rate = u128::from(progress.network_bytes) * 1000 / milliseconds;
@@ -392,6 +388,7 @@ struct Show<'a> {
     reports: &'a Reports,
     stores: Vec<String>,
     faults: u64,
+    last: Option<(String, Duration)>,
     next_report: Duration,
 }
 
@@ -402,6 +399,7 @@ impl<'a> Show<'a> {
             reports,
             stores,
             faults: 0,
+            last: None,
             next_report: Duration::ZERO,
         }
     }
@@ -433,26 +431,72 @@ impl<'a> Show<'a> {
 
     fn event(&mut self, event: &FetchEvent) {
         let store = |source: usize| self.stores.get(source).map_or("?", String::as_str);
-        let (source, what) = match event {
-            FetchEvent::Fault(fault) => (
-                store(fault.source_index),
-                format!("chunk {}: {}", fault.chunk, fault.what),
-            ),
-            FetchEvent::SourceDropped { source } => (store(*source), "given up".to_owned()),
+        let (source, what, detail) = match event {
+            FetchEvent::Fault(fault) => {
+                let what = fault.what.to_string();
+                let detail = format!("{what} (chunk {})", fault.chunk);
+                (store(fault.source_index).to_owned(), what, detail)
+            }
+            FetchEvent::SourceDropped { source } => {
+                let what = "given up".to_owned();
+                (store(*source).to_owned(), what.clone(), what)
+            }
             FetchEvent::SourceRests { .. } => return,
         };
+        // Several connections to one dead store say the same thing at once, and again later.
+        let now = sys::uptime();
+        let key = format!("{source} {what}");
+        let same = |(last, at): &(String, Duration)| *last == key && now < *at + SAME_FAULT;
+        if self.faults >= SHOWN_FAULTS || self.last.as_ref().is_some_and(same) {
+            return;
+        }
+        self.last = Some((key, now));
         self.faults += 1;
-        if self.faults == SHOWN_FAULTS {
-            self.console
-                .status(Step::Fetch, "more faults; they are not shown any more");
+        self.console
+            .status(Step::Fetch, &format!("{source}: {detail}"));
+        self.reports.tell(ReportKind::Fault {
+            source,
+            what: boot_api::clip(&detail),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fetch_http::{Fault, What};
+    use sparetire_manifest::Digest;
+
+    fn fault(chunk: usize, status: u16) -> FetchEvent {
+        FetchEvent::Fault(Fault {
+            source_index: 0,
+            chunk,
+            image_offset: 0,
+            pack: Digest::of(b""),
+            what: What::Status(status),
+        })
+    }
+
+    #[test]
+    fn a_dead_store_is_named_once_and_not_once_per_connection() {
+        let console = Console::new();
+        let reports = Reports::new(Duration::ZERO);
+        let mut show = Show::new(&console, &reports, vec!["http://store".into()]);
+        for chunk in 0..4 {
+            show.progress(&Progress::default(), Some(&fault(chunk, 503)));
         }
-        if self.faults < SHOWN_FAULTS {
-            self.console
-                .status(Step::Fetch, &format!("{source}: {what}"));
-            self.reports.tell(ReportKind::Fault {
-                source: source.to_owned(),
-                what: boot_api::clip(&what),
-            });
-        }
+        show.progress(&Progress::default(), Some(&fault(9, 404)));
+        let lines = console.log_tail(usize::MAX);
+        let lines: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.split_once("fetch    ").map(|(_, text)| text))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "http://store: HTTP status 503 (chunk 0)",
+                "http://store: HTTP status 404 (chunk 9)"
+            ]
+        );
     }
 }

@@ -66,6 +66,11 @@ impl Kernel {
         }
     }
 
+    /// Whether news is here already that waiting on the socket would not show.
+    pub fn has_news(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// News that has arrived, without waiting.
     pub fn news(&mut self) -> Result<Vec<Notice>, SysError> {
         let mut news: Vec<Notice> = self.waiting.drain(..).collect();
