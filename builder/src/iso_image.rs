@@ -10,7 +10,7 @@
 //! bounds chains of records; three things it leaves are closed here:
 //!
 //! - It bounds each call, not their sum: a crafted image can make every entry of a listing read
-//!   4 MiB of continuation areas, or the path table for each hard link. [`Guarded`] counts
+//!   4 MiB of continuation areas, or the path table for each hard link. `Guarded` counts
 //!   the reads of the whole image and ends them.
 //! - Directories may contain themselves. They are read one at a time, on demand, each once, and
 //!   paths have a bounded depth.

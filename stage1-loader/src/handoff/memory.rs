@@ -21,7 +21,7 @@ use sparetire_manifest::{BootRecipe, Manifest, Medium, Placement};
 use super::machine::Machine;
 use super::meminfo::MemInfo;
 use super::newc;
-use super::ram::{From, Hole, PAGE, RamMap};
+use super::ram::{Hole, PAGE, RamMap};
 
 const MIB: u64 = 1 << 20;
 /// Memory for a kernel to unpack itself in: `init_size`, 64 MiB in Debian 12's.
@@ -290,31 +290,26 @@ pub fn check_memory(manifest: &Manifest, machine: &Machine) -> Result<MemoryPlan
 /// what does not fit.
 fn place(sizes: &Sizes, ram: &RamMap) -> Result<Option<PmemRange>, u64> {
     let mut used: Vec<Range<u64>> = Vec::new();
-    let mut find = |size: u64, align, kernel| {
-        let (lowest, highest) = (16 * MIB, if kernel { 1 << 32 } else { u64::MAX });
+    let mut find = |size: u64, align, highest| {
         let hole = Hole {
             size,
             align,
-            lowest,
+            lowest: 16 * MIB,
             highest,
         };
-        let start = match kernel {
-            true => ram.find(&hole, From::Top, &used),
-            false => ram.find_for_image(&hole, &used),
-        }
-        .ok_or(size)?;
+        let start = ram.find(&hole, &used).ok_or(size)?;
         used.push(start..start + size);
         Ok::<u64, u64>(start)
     };
     let pmem = match sizes.pmem {
         0 => None,
         size => Some(PmemRange {
-            address: find(size, PMEM_ALIGN, false)?,
+            address: find(size, PMEM_ALIGN, u64::MAX)?,
             size,
         }),
     };
-    find(KERNEL, 16 * MIB, true)?;
-    find(sizes.initramfs().next_multiple_of(PAGE), PAGE, false)?;
+    find(KERNEL, 16 * MIB, 1 << 32)?;
+    find(sizes.initramfs().next_multiple_of(PAGE), PAGE, u64::MAX)?;
     Ok(pmem)
 }
 

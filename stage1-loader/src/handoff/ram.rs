@@ -9,8 +9,6 @@ use std::ops::Range;
 
 /// Page size of x86-64: kexec moves whole pages.
 pub(super) const PAGE: u64 = 4096;
-/// Where Linux's highest zone of memory starts, on machines that have so much.
-const ZONE_NORMAL: u64 = 1 << 32;
 /// Below this stand the BIOS data areas and what the next kernel needs to start other processors.
 pub(super) const LOW_MEMORY_END: u64 = 1 << 20;
 
@@ -18,13 +16,6 @@ pub(super) const LOW_MEMORY_END: u64 = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RamMap {
     ranges: Vec<Range<u64>>,
-}
-
-/// Which end of a range to look from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
-    Top,
-    Bottom,
 }
 
 /// What a hole must be like.
@@ -65,77 +56,35 @@ impl RamMap {
         })
     }
 
-    /// The place for `hole` nearest to its end `from` that meets none of `used`.
-    pub(super) fn find(&self, hole: &Hole, from: From, used: &[Range<u64>]) -> Option<u64> {
+    /// The highest place for `hole` that meets none of `used`.
+    pub(super) fn find(&self, hole: &Hole, used: &[Range<u64>]) -> Option<u64> {
+        let align = hole.align.max(PAGE);
         let size = hole.size.checked_next_multiple_of(PAGE)?;
-        if size == 0 || !hole.align.is_power_of_two() {
+        if size == 0 || !align.is_power_of_two() {
             return None;
         }
-        let hole = Hole {
-            size,
-            align: hole.align.max(PAGE),
-            lowest: hole.lowest.max(LOW_MEMORY_END),
-            highest: hole.highest,
-        };
-        let in_range = |range: &Range<u64>| {
-            let within = range.start.max(hole.lowest)..range.end.min(hole.highest);
-            place_within(within, &hole, from, used)
-        };
-        match from {
-            From::Top => self.ranges.iter().rev().find_map(in_range),
-            From::Bottom => self.ranges.iter().find_map(in_range),
-        }
+        let lowest = hole.lowest.max(LOW_MEMORY_END);
+        self.ranges.iter().rev().find_map(|range| {
+            let bottom = range.start.max(lowest);
+            let mut top = range.end.min(hole.highest);
+            // Each turn moves the top below one more of the used ranges.
+            for _ in 0..=used.len() {
+                let start = top.checked_sub(size)? & !(align - 1);
+                if start < bottom {
+                    return None;
+                }
+                match used
+                    .iter()
+                    .filter(|other| other.start < start + size && start < other.end)
+                    .min_by_key(|o| o.start)
+                {
+                    None => return Some(start),
+                    Some(other) => top = other.start,
+                }
+            }
+            None
+        })
     }
-
-    /// A place for a large part that kexec will copy from memory written before: the downloaded
-    /// image.
-    ///
-    /// The running kernel sets aside a page for every page of a segment. If that happens to lie
-    /// where the next system will stand, it is kept in a list that is searched for every further
-    /// page (Linux 6.12 `kernel/kexec_core.c`, `kimage_alloc_page`), so that loading takes time
-    /// with the square of the size. A place is good, then, where no free pages are: where the
-    /// downloaded image itself stands. Linux hands out memory from the highest zone first and in
-    /// each from the bottom up, so that is the bottom of what lies above 4 GiB, or of everything if
-    /// nothing does. An image too large for that has gone on below 4 GiB, from the bottom.
-    pub(super) fn find_for_image(&self, hole: &Hole, used: &[Range<u64>]) -> Option<u64> {
-        let has_high = self.ranges.iter().any(|range| range.end > ZONE_NORMAL);
-        let zone = if has_high { ZONE_NORMAL } else { 0 };
-        let in_zone = Hole {
-            lowest: hole.lowest.max(zone),
-            ..hole.clone()
-        };
-        self.find(&in_zone, From::Bottom, used)
-            .or_else(|| self.find(hole, From::Top, used))
-    }
-}
-
-/// Looks in one range of RAM.
-fn place_within(
-    mut within: Range<u64>,
-    hole: &Hole,
-    from: From,
-    used: &[Range<u64>],
-) -> Option<u64> {
-    // Each turn takes one more of the used ranges out of reach.
-    for _ in 0..=used.len() {
-        let start = match from {
-            From::Top => within.end.checked_sub(hole.size)? & !(hole.align - 1),
-            From::Bottom => within.start.checked_next_multiple_of(hole.align)?,
-        };
-        let end = start.checked_add(hole.size)?;
-        if start < within.start || end > within.end {
-            return None;
-        }
-        let mut in_the_way = used
-            .iter()
-            .filter(|other| other.start < end && start < other.end);
-        match (in_the_way.next(), from) {
-            (None, _) => return Some(start),
-            (Some(other), From::Top) => within.end = other.start,
-            (Some(other), From::Bottom) => within.start = other.end,
-        }
-    }
-    None
 }
 
 fn parse_line(line: &str) -> Option<Range<u64>> {

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::boot_params::{self, CMDLINE_AT, Start};
 use super::machine::Machine;
-use super::ram::{From, Hole, PAGE};
+use super::ram::{Hole, PAGE};
 use super::setup_header::{ENTRY_64, SetupHeader, SetupHeaderError};
 
 /// KEXEC_SEGMENT_MAX of `include/uapi/linux/kexec.h`.
@@ -21,8 +21,6 @@ const MAX_SEGMENTS: usize = 16;
 const LOW_LIMIT: u64 = 1 << 32;
 /// The initramfs and the block keep off the first 16 MiB, like the kernel's own loader.
 const LOWEST: u64 = 16 << 20;
-
-const INITRAMFS: &str = "initramfs";
 
 /// One stretch of physical memory of the next system.
 #[derive(Debug, Clone)]
@@ -104,10 +102,7 @@ pub(super) fn arrange<'a>(
     let mut used: Vec<Range<u64>> = Vec::with_capacity(count);
     let mut place = |part, hole: Hole| {
         let size = hole.size.next_multiple_of(PAGE);
-        let address = match part {
-            INITRAMFS => machine.ram.find_for_image(&hole, &used),
-            _ => machine.ram.find(&hole, From::Top, &used),
-        };
+        let address = machine.ram.find(&hole, &used);
         let address = address.ok_or(ArrangeError::NoRoom { part, size })?;
         used.push(address..address + size);
         Ok::<u64, ArrangeError>(address)
@@ -173,9 +168,6 @@ pub(super) fn arrange<'a>(
         bytes: Cow::Owned(block),
         address: start.address,
     });
-    // The kernel loads them in this order. Pages that it sets aside for a small segment and finds to
-    // be the place of another one do not slow down what was loaded before.
-    segments.sort_by_key(|segment| segment.memory);
     Ok(Arrangement {
         entry: start.address + boot_params::STUB_AT as u64,
         segments,
@@ -195,7 +187,7 @@ fn place_initramfs<'a>(
         return Ok((0, 0));
     }
     let start = place(
-        INITRAMFS,
+        "initramfs",
         Hole {
             size: memory,
             align: PAGE,
