@@ -1,6 +1,6 @@
 //! Boot configuration of Linux ISOs, and the hand-off to the systems on them; no I/O.
 //!
-//! Two halves that do not know each other. When an ISO is imported, [`discover`] lists what its
+//! Two halves that do not know each other. When an ISO is imported, [`discover()`] lists what its
 //! isolinux, GRUB and systemd-boot configurations offer and [`medium_of`] says how such a system
 //! looks for its medium; both end up in the manifest. When it is booted, [`hand_off()`] turns that
 //! into the command line and the extra initramfs members of the second kernel.
