@@ -53,6 +53,8 @@ impl CdDrive {
         if let Some(rate) = speed.rate {
             command.arg("--filter=rate");
             settings.push(format!("rate={}", rate * 8));
+            // By default two seconds' worth come at full speed first, a third of stage one.
+            settings.push("burstiness=0.1".to_owned());
         }
         if let Some(delay) = speed.delay {
             command.arg("--filter=delay");

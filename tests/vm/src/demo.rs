@@ -49,7 +49,7 @@ pub fn run(parts: &Parts, options: &Options) -> Result<bool> {
         size / 1_000_000
     );
     println!(
-        "It takes about 4 min: QEMU emulates the processor, which is ten times slower than a real one.\n"
+        "It takes one to three minutes: QEMU emulates the processor, ten times slower than a real one.\n"
     );
 
     let dir = parts.fresh_dir("demo")?;
