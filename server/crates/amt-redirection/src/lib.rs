@@ -1,0 +1,1 @@
+//! Intel AMT redirection on the wire: sessions, IDE-R, SOL, KVM; no I/O.

@@ -1,0 +1,1 @@
+//! Intel AMT over WS-Management: messages, digest authentication, flows; no I/O.

@@ -1,0 +1,1 @@
+//! What a virtual PC is made of: its TOML file.

@@ -1,0 +1,1 @@
+//! What the management firmware knows and decides, without I/O.

@@ -1,0 +1,1 @@
+//! The PC itself: QEMU, its power, drives, serial port and display.

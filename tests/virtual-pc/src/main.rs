@@ -1,0 +1,3 @@
+//! `virtual-pc`: a simulated PC with Intel AMT, around QEMU.
+
+fn main() {}
