@@ -316,3 +316,16 @@ fn completions_come_for_each_shell() {
         assert!(out(&output).contains("operator-token-file"), "{shell}");
     }
 }
+
+#[test]
+fn resetting_stage_one_and_setting_something_at_once_is_a_mistake() {
+    let dir = folder();
+    for arguments in [&["--reset", "--dns", "192.0.2.1"][..], &[]] {
+        let output = program(dir.path())
+            .args(["stage1", "customize", "no-such.iso"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), 2, "{}", err(&output));
+    }
+}

@@ -73,7 +73,7 @@ pub struct CustomizeArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Remove the customization: the file is then bit for bit as built
-    #[arg(long, conflicts_with_all = ["config", "server", "store", "image", "target", "trust_key"])]
+    #[arg(long)]
     reset: bool,
     /// Start from this TOML file; the other options are set on top
     #[arg(long, value_name = "FILE")]
@@ -277,14 +277,18 @@ fn base_config(file: Option<&Path>, date: i64) -> Result<String> {
 }
 
 fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
+    let overlay = overlay(args)?;
+    if args.reset != overlay.is_empty() {
+        let error = match args.reset {
+            true => anyhow::anyhow!("--reset removes every setting and takes none"),
+            false => anyhow::anyhow!("nothing to change: name at least one setting, or --reset"),
+        };
+        return Err(error).code(ExitCode::Usage);
+    }
     let mut file = open(&args.file)?;
     if args.reset {
         file.reset();
     } else {
-        let overlay = overlay(args)?;
-        if overlay.is_empty() {
-            bail!("nothing to change: name at least one setting, or --reset");
-        }
         let text = toml::to_string(&overlay).context("writing the configuration")?;
         file.customize(&text)
             .context("filling the config slot")
@@ -292,12 +296,12 @@ fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
     if !args.dry_run {
-        // A customized file may hold a session token: no more readable than it has to be.
-        let mode = if args.token_file.is_some() {
-            0o600
-        } else {
-            0o644
-        };
+        // A file that holds a session's token is no more readable than it has to be.
+        let holds_token = file
+            .slot()
+            .config()
+            .is_ok_and(|config| config.session.is_some());
+        let mode = if holds_token { 0o600 } else { 0o644 };
         whole_file::replace(output, file.bytes(), mode)
             .with_context(|| format!("writing {}", output.display()))?;
     }
