@@ -10,11 +10,11 @@ use sparetire_builder::cli::Ui;
 
 use self::client::{Client, ServerArgs, printable};
 
-mod client;
-mod config;
-mod follow;
+pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod follow;
 mod sse;
-mod story;
+pub(crate) mod story;
 mod view;
 
 /// What can be done with sessions.

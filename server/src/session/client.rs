@@ -38,14 +38,14 @@ pub struct ServerArgs {
 
 /// A connection to one server.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     server: Url,
     token: Token,
 }
 
 impl Client {
-    pub(super) fn new(args: &ServerArgs) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: &ServerArgs) -> anyhow::Result<Self> {
         let server = base(&args.server).code(ExitCode::Usage)?;
         // Installed once per process; a second time is no harm.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -71,12 +71,12 @@ impl Client {
         })
     }
 
-    pub(super) fn server(&self) -> &Url {
+    pub(crate) fn server(&self) -> &Url {
         &self.server
     }
 
     /// Whether the operator's token crosses a network in the clear.
-    pub(super) fn is_exposed(&self) -> bool {
+    pub(crate) fn is_exposed(&self) -> bool {
         let loopback = match self.server.host_str() {
             Some("localhost") => true,
             Some(host) => host
@@ -88,20 +88,20 @@ impl Client {
         self.server.scheme() == "http" && !loopback
     }
 
-    pub(super) async fn create(&self, new: &CreateSession) -> anyhow::Result<SessionCreated> {
+    pub(crate) async fn create(&self, new: &CreateSession) -> anyhow::Result<SessionCreated> {
         let request = self
             .request(Method::POST, &boot_api::sessions_path())?
             .json(new);
         json(self.send(request).await?).await
     }
 
-    pub(super) async fn list(&self, limit: u32) -> anyhow::Result<Vec<Session>> {
+    pub(crate) async fn list(&self, limit: u32) -> anyhow::Result<Vec<Session>> {
         let path = format!("{}?limit={limit}", boot_api::sessions_path());
         let request = self.request(Method::GET, &path)?;
         json(self.send(request).await?).await
     }
 
-    pub(super) async fn show(&self, id: &str) -> anyhow::Result<Session> {
+    pub(crate) async fn show(&self, id: &str) -> anyhow::Result<Session> {
         json(
             self.send(self.request(Method::GET, &boot_api::session_path(checked(id)?))?)
                 .await?,
@@ -109,14 +109,14 @@ impl Client {
         .await
     }
 
-    pub(super) async fn cancel(&self, id: &str) -> anyhow::Result<()> {
+    pub(crate) async fn cancel(&self, id: &str) -> anyhow::Result<()> {
         let request = self.request(Method::DELETE, &boot_api::session_path(checked(id)?))?;
         self.send(request).await.map(drop)
     }
 
     /// The event stream after sequence number `after`; `None` when the session has ended and
     /// nothing comes after that.
-    pub(super) async fn stream(&self, id: &str, after: u64) -> anyhow::Result<Option<Response>> {
+    pub(crate) async fn stream(&self, id: &str, after: u64) -> anyhow::Result<Option<Response>> {
         let mut request = self
             .request(Method::GET, &boot_api::stream_path(checked(id)?))?
             .header(ACCEPT, "text/event-stream");
@@ -252,7 +252,7 @@ async fn capped(mut response: Response, cap: usize) -> anyhow::Result<Vec<u8>> {
 }
 
 /// What a terminal may be shown of a text that came over the network.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()

@@ -11,7 +11,7 @@ use stage1_config::{Config, SessionConfig};
 use zeroize::Zeroizing;
 
 /// The configuration as TOML. Holds the token.
-pub(super) fn overlay(
+pub(crate) fn overlay(
     new: &CreateSession,
     created: &SessionCreated,
     server: &str,
@@ -38,13 +38,13 @@ pub(super) fn overlay(
 
 /// A new file that only its owner can read; it goes away again unless it is written.
 #[derive(Debug)]
-pub(super) struct Reserved<'a> {
+pub(crate) struct Reserved<'a> {
     path: &'a Path,
     file: tempfile::NamedTempFile,
 }
 
 impl<'a> Reserved<'a> {
-    pub(super) fn new(path: &'a Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(path: &'a Path) -> anyhow::Result<Self> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -57,7 +57,7 @@ impl<'a> Reserved<'a> {
     }
 
     /// Fills the file and gives it its name; an older one of that name is replaced.
-    pub(super) fn write(mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn write(mut self, text: &str) -> anyhow::Result<()> {
         self.file
             .write_all(text.as_bytes())
             .and_then(|()| self.file.as_file().sync_all())

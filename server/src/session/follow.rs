@@ -17,29 +17,96 @@ use super::story::{Story, sentence};
 use super::view::View;
 use crate::serve::stream::StateChange;
 
-pub(super) async fn follow(client: &Client, args: &FollowArgs, ui: Ui) -> anyhow::Result<()> {
-    let mut following = Following {
-        view: View::new(ui),
-        story: Story::default(),
-        after: 0,
-        end: None,
-        stop_on_failure: args.stop_on_failure,
-    };
-    let state = following
-        .until_end(client, args)
-        .await
-        .with_context(|| format!("following session {}", args.id))?;
-    following.view.outcome(&args.id, &state, &following.story)?;
-    match (following.end, state) {
-        (Some(End::Failure(sentence)), _) => Err(anyhow!("{sentence}")),
-        (_, State::HandedOff) => Ok(()),
-        (_, State::Cancelled) => Err(anyhow!("session {} was cancelled", args.id)),
-        (_, state) => Err(anyhow!("session {} ended: {state}", args.id)),
+/// Whom what happens in a session is told to.
+pub(crate) trait Watch {
+    /// The PC reported.
+    fn event(&mut self, event: &Event) -> anyhow::Result<()>;
+    /// The session moved on.
+    fn state(&mut self, state: &State) -> anyhow::Result<()>;
+    /// The server is away, or back.
+    fn remark(&mut self, text: &str) -> anyhow::Result<()>;
+}
+
+/// What to follow, and how long to bear with the server and the PC.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    /// The session's ID.
+    pub(crate) id: &'a str,
+    /// How long an unreachable server is asked again.
+    pub(crate) patience: Duration,
+    /// Whether a failed step is the end; otherwise the PC's next try is waited for.
+    pub(crate) stop_on_failure: bool,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// The session's last state.
+    pub(crate) state: State,
+    /// The failed step that following stopped at, in words.
+    pub(crate) failure: Option<String>,
+    /// All that was heard.
+    pub(crate) story: Story,
+}
+
+impl Ending {
+    /// An error unless the PC was handed off.
+    pub(crate) fn into_result(self, id: &str) -> anyhow::Result<()> {
+        match (self.failure, self.state) {
+            (Some(sentence), _) => Err(anyhow!("{sentence}")),
+            (None, State::HandedOff) => Ok(()),
+            (None, State::Cancelled) => Err(anyhow!("session {id} was cancelled")),
+            (None, state) => Err(anyhow!("session {id} ended: {state}")),
+        }
     }
 }
 
-struct Following {
-    view: View,
+/// The command: shows a session until it ends.
+pub(super) async fn follow(client: &Client, args: &FollowArgs, ui: Ui) -> anyhow::Result<()> {
+    let mut view = View::new(ui);
+    let subject = Subject {
+        id: &args.id,
+        patience: Duration::from_secs(args.patience),
+        stop_on_failure: args.stop_on_failure,
+    };
+    let ending = until_end(client, subject, &mut view).await?;
+    view.outcome(&args.id, &ending.state, &ending.story)?;
+    ending.into_result(&args.id)
+}
+
+/// Tells `watcher` what happens until the session is over.
+///
+/// # Errors
+///
+/// When the server refuses or stays away for longer than the patience, or when telling fails.
+pub(crate) async fn until_end(
+    client: &Client,
+    subject: Subject<'_>,
+    watcher: &mut impl Watch,
+) -> anyhow::Result<Ending> {
+    let mut following = Following {
+        watcher,
+        story: Story::default(),
+        after: 0,
+        end: None,
+        stop_on_failure: subject.stop_on_failure,
+    };
+    let state = following
+        .until_end(client, subject)
+        .await
+        .with_context(|| format!("following session {}", subject.id))?;
+    Ok(Ending {
+        state,
+        failure: match following.end {
+            Some(End::Failure(sentence)) => Some(sentence),
+            _ => None,
+        },
+        story: following.story,
+    })
+}
+
+struct Following<'a, W> {
+    watcher: &'a mut W,
     story: Story,
     /// Sequence number of the last event seen.
     after: u64,
@@ -54,16 +121,15 @@ enum End {
     Failure(String),
 }
 
-impl Following {
-    async fn until_end(&mut self, client: &Client, args: &FollowArgs) -> anyhow::Result<State> {
-        let patience = Duration::from_secs(args.patience);
+impl<W: Watch> Following<'_, W> {
+    async fn until_end(&mut self, client: &Client, subject: Subject<'_>) -> anyhow::Result<State> {
         let mut last_heard = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             let seen = self.after;
-            let result = match client.stream(&args.id, self.after).await {
+            let result = match client.stream(subject.id, self.after).await {
                 // Nothing more will come: the state alone is missing.
-                Ok(None) => return Ok(client.show(&args.id).await?.state),
+                Ok(None) => return Ok(client.show(subject.id).await?.state),
                 Ok(Some(response)) => {
                     let result = self.listen(response).await;
                     last_heard = Instant::now();
@@ -84,10 +150,10 @@ impl Following {
                 if exit_code_of(&error) != ExitCode::Unreachable {
                     return Err(error);
                 }
-                if last_heard.elapsed() + pause > patience {
+                if last_heard.elapsed() + pause > subject.patience {
                     return Err(error);
                 }
-                self.view
+                self.watcher
                     .remark(&format!("{error:#}; asking again in {} s", pause.as_secs()))?;
             }
             tokio::time::sleep(pause).await;
@@ -116,7 +182,7 @@ impl Following {
             "state" => {
                 let StateChange { state } =
                     serde_json::from_str(&message.data).context("understanding state")?;
-                self.view.state(&state)?;
+                self.watcher.state(&state)?;
                 if state.is_final() {
                     self.end = Some(End::State(state));
                 }
@@ -130,7 +196,7 @@ impl Following {
                 }
                 self.after = event.seq;
                 self.story.hear(&event);
-                self.view.event(&event)?;
+                self.watcher.event(&event)?;
                 if self.stop_on_failure
                     && matches!(event.report.kind, ReportKind::StepFailed { .. })
                 {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::client::printable;
 
 /// One event in words, fit for a terminal.
-pub(super) fn sentence(kind: &ReportKind) -> String {
+pub(crate) fn sentence(kind: &ReportKind) -> String {
     let text = match kind {
         ReportKind::StepStarted { step } => format!("{step}: started"),
         ReportKind::StepDone { step, detail } => match detail.is_empty() {
@@ -75,40 +75,40 @@ pub(super) fn sentence(kind: &ReportKind) -> String {
 }
 
 /// A number of bytes for people.
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     indicatif::BinaryBytes(number).to_string()
 }
 
 /// How long a step took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Step {
-    pub(super) step: String,
-    pub(super) started_ms: u64,
+pub(crate) struct Step {
+    pub(crate) step: String,
+    pub(crate) started_ms: u64,
     /// `None` while it runs, and when it never ended.
-    pub(super) took_ms: Option<u64>,
-    pub(super) failed: bool,
+    pub(crate) took_ms: Option<u64>,
+    pub(crate) failed: bool,
 }
 
 /// What has been heard so far.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Story {
+pub(crate) struct Story {
     /// In the order in which they started; a repeated try makes new ones.
-    pub(super) steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Bytes of the image that have arrived, of the last download.
-    pub(super) bytes: u64,
-    pub(super) faults: u64,
-    pub(super) failures: u64,
+    pub(crate) bytes: u64,
+    pub(crate) faults: u64,
+    pub(crate) failures: u64,
     /// How the PC left for its image.
-    pub(super) hand_off: Option<String>,
+    pub(crate) hand_off: Option<String>,
     /// Most memory in use at a time, as the loader measured it.
-    pub(super) peak_memory: Option<u64>,
+    pub(crate) peak_memory: Option<u64>,
     /// Time of the last report.
-    pub(super) last_ms: u64,
+    pub(crate) last_ms: u64,
 }
 
 impl Story {
     /// Adds one event.
-    pub(super) fn hear(&mut self, event: &Event) {
+    pub(crate) fn hear(&mut self, event: &Event) {
         let at_ms = event.report.at_ms;
         self.last_ms = at_ms;
         match &event.report.kind {
@@ -149,7 +149,7 @@ impl Story {
     }
 
     /// The closing table, a line per step.
-    pub(super) fn table(&self) -> Vec<String> {
+    pub(crate) fn table(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
             .steps
             .iter()
@@ -184,7 +184,7 @@ impl Story {
 }
 
 /// Milliseconds as seconds with one decimal.
-pub(super) fn seconds(ms: u64) -> String {
+pub(crate) fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
@@ -193,10 +193,10 @@ const MAX_STEPS: usize = 10_000;
 
 /// How a session went, as the last line of `--json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Outcome<'a> {
-    pub(super) event: &'static str,
-    pub(super) id: &'a str,
-    pub(super) state: &'a State,
+pub(crate) struct Outcome<'a> {
+    pub(crate) event: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) state: &'a State,
     #[serde(flatten)]
-    pub(super) story: &'a Story,
+    pub(crate) story: &'a Story,
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use sparetire_builder::cli::Ui;
 
 use super::client::printable;
+use super::follow::Watch;
 use super::story::{Outcome, Story, seconds, sentence};
 
 #[derive(Debug)]
@@ -28,57 +29,6 @@ impl View {
             bar: None,
             tenths: 0,
         }
-    }
-
-    pub(super) fn event(&mut self, event: &Event) -> anyhow::Result<()> {
-        if self.ui.json {
-            let mut line = serde_json::to_value(event)?;
-            if let Some(fields) = line.as_object_mut() {
-                fields.insert("event".to_owned(), json!("report"));
-            }
-            return self.ui.print_json(&line);
-        }
-        match &event.report.kind {
-            ReportKind::Progress {
-                phase, done, total, ..
-            } => self.progress(event, phase, *done, *total),
-            kind => {
-                if matches!(
-                    kind,
-                    ReportKind::StepStarted { .. } | ReportKind::StepDone { .. }
-                ) {
-                    self.end_bar();
-                }
-                // A started step says little; its end says it all.
-                if !matches!(
-                    kind,
-                    ReportKind::StepStarted { .. } | ReportKind::Inventory { .. }
-                ) {
-                    self.line(event);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn state(&mut self, state: &State) -> anyhow::Result<()> {
-        if self.ui.json {
-            return self
-                .ui
-                .print_json(&json!({ "event": "state", "state": state }));
-        }
-        Ok(())
-    }
-
-    /// The server is away, or back.
-    pub(super) fn remark(&mut self, text: &str) -> anyhow::Result<()> {
-        if self.ui.json {
-            return self
-                .ui
-                .print_json(&json!({ "event": "remark", "text": text }));
-        }
-        self.above_bar(|ui| ui.note(text));
-        Ok(())
     }
 
     pub(super) fn outcome(&mut self, id: &str, state: &State, story: &Story) -> anyhow::Result<()> {
@@ -137,6 +87,58 @@ impl View {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Watch for View {
+    fn event(&mut self, event: &Event) -> anyhow::Result<()> {
+        if self.ui.json {
+            let mut line = serde_json::to_value(event)?;
+            if let Some(fields) = line.as_object_mut() {
+                fields.insert("event".to_owned(), json!("report"));
+            }
+            return self.ui.print_json(&line);
+        }
+        match &event.report.kind {
+            ReportKind::Progress {
+                phase, done, total, ..
+            } => self.progress(event, phase, *done, *total),
+            kind => {
+                if matches!(
+                    kind,
+                    ReportKind::StepStarted { .. } | ReportKind::StepDone { .. }
+                ) {
+                    self.end_bar();
+                }
+                // A started step says little; its end says it all.
+                if !matches!(
+                    kind,
+                    ReportKind::StepStarted { .. } | ReportKind::Inventory { .. }
+                ) {
+                    self.line(event);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, state: &State) -> anyhow::Result<()> {
+        if self.ui.json {
+            return self
+                .ui
+                .print_json(&json!({ "event": "state", "state": state }));
+        }
+        Ok(())
+    }
+
+    fn remark(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.ui.json {
+            return self
+                .ui
+                .print_json(&json!({ "event": "remark", "text": text }));
+        }
+        self.above_bar(|ui| ui.note(text));
+        Ok(())
     }
 }
 
