@@ -297,8 +297,19 @@ fn image_name(text: &str) -> anyhow::Result<ImageName> {
         .code(ExitCode::Usage)
 }
 
-/// The keys named on the command line, each a file or the key itself; else the user's own.
 fn trusted_keys(given: &[String]) -> anyhow::Result<TrustedKeys> {
+    let keys = public_keys(given)?;
+    TrustedKeys::parse(keys.iter().map(|key| key.line.as_str()))
+        .context("reading the keys to trust")
+        .code(ExitCode::Usage)
+}
+
+/// The keys named on the command line, each a file or the key itself; else the user's own.
+///
+/// # Errors
+///
+/// When one cannot be read, or none is named and the user has none.
+pub fn public_keys(given: &[String]) -> anyhow::Result<Vec<PublicKey>> {
     let mut keys = Vec::new();
     for key in given {
         keys.push(match PublicKey::parse(key) {
@@ -312,14 +323,12 @@ fn trusted_keys(given: &[String]) -> anyhow::Result<TrustedKeys> {
             return Err(coded(
                 ExitCode::Usage,
                 anyhow!(
-                    "no key to trust: name one with --key ({} does not exist)",
+                    "no key to trust is named, and {} does not exist",
                     own.display()
                 ),
             ));
         }
         keys.push(PublicKey::read(&own)?);
     }
-    TrustedKeys::parse(keys.iter().map(|key| key.line.as_str()))
-        .context("reading the keys to trust")
-        .code(ExitCode::Usage)
+    Ok(keys)
 }

@@ -20,7 +20,7 @@ use sparetire_manifest::{
 };
 
 pub use pack::{Addition, FinishedPacks, PackWriter};
-pub use verify::{CheckError, VerifySummary, verify_version};
+pub use verify::{CheckError, VerifySummary, verify_documents, verify_version};
 
 /// Every temporary name starts so; no file of a finished store does.
 pub(crate) const TEMPORARY: &str = ".sparetire-";

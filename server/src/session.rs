@@ -173,7 +173,8 @@ async fn create(args: &CreateArgs, ui: Ui) -> anyhow::Result<()> {
         None => client.server().as_str().trim_end_matches('/').to_owned(),
     };
     if let Some(file) = file {
-        file.write(&config::overlay(&new, &created, &server, &args.store_url)?)?;
+        let config = config::for_loader(&new, &created, &server, &args.store_url);
+        file.write(&config::overlay(&config)?)?;
         if ui.json {
             ui.print_json(&json!({
                 "id": created.id, "expires": created.expires, "config": args.config_out,

@@ -41,21 +41,7 @@ pub fn verify_version(
     now: Timestamp,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<VerifySummary, CheckError> {
-    let file = store.read_latest(name)?;
-    let latest = verify_latest(&file.bytes, &file.signature, keys, now, 0)
-        .and_then(|latest| latest.require(name).map(|()| latest))
-        .map_err(|source| CheckError::Latest { source })?;
-    let file = store.read_manifest(name, version)?;
-    let manifest = verify_manifest(&file.bytes, &file.signature, keys, now)
-        .and_then(|manifest| manifest.require(name, version).map(|()| manifest))
-        .and_then(|manifest| {
-            if latest.version == version {
-                latest.require_manifest(&file.bytes)?;
-            }
-            Ok(manifest)
-        })
-        .map_err(|source| CheckError::Manifest { version, source })?;
-
+    let (latest, manifest) = verify_documents(store, name, version, keys, now)?;
     let index = store.index(&manifest)?;
     let mut packs = Packs {
         store,
@@ -82,6 +68,36 @@ pub fn verify_version(
         manifest,
         latest,
     })
+}
+
+/// Checks what is signed of one version: the pointer to the newest and the manifest, as a
+/// loader does before it fetches anything.
+///
+/// # Errors
+///
+/// When either is missing, or its signature, expiry, name or version does not hold.
+pub fn verify_documents(
+    store: &Store,
+    name: &ImageName,
+    version: u64,
+    keys: &TrustedKeys,
+    now: Timestamp,
+) -> Result<(Verified<Latest>, Verified<Manifest>), CheckError> {
+    let file = store.read_latest(name)?;
+    let latest = verify_latest(&file.bytes, &file.signature, keys, now, 0)
+        .and_then(|latest| latest.require(name).map(|()| latest))
+        .map_err(|source| CheckError::Latest { source })?;
+    let file = store.read_manifest(name, version)?;
+    let manifest = verify_manifest(&file.bytes, &file.signature, keys, now)
+        .and_then(|manifest| manifest.require(name, version).map(|()| manifest))
+        .and_then(|manifest| {
+            if latest.version == version {
+                latest.require_manifest(&file.bytes)?;
+            }
+            Ok(manifest)
+        })
+        .map_err(|source| CheckError::Manifest { version, source })?;
+    Ok((latest, manifest))
 }
 
 struct Packs<'a> {

@@ -10,14 +10,14 @@ use sparetire_builder::exit::{ExitCode, WithCode};
 use stage1_config::{Config, SessionConfig};
 use zeroize::Zeroizing;
 
-/// The configuration as TOML. Holds the token.
-pub(crate) fn overlay(
+/// What the loader has to know. Holds the token.
+pub(crate) fn for_loader(
     new: &CreateSession,
     created: &SessionCreated,
     server: &str,
     stores: &[String],
-) -> anyhow::Result<Zeroizing<String>> {
-    let config = Config {
+) -> Config {
+    Config {
         server: Some(server.to_owned()),
         stores: stores.to_vec(),
         session: Some(SessionConfig {
@@ -28,7 +28,11 @@ pub(crate) fn overlay(
         image_version: new.version,
         target: new.target,
         ..Config::default()
-    };
+    }
+}
+
+/// The configuration as TOML, if stage one would take it.
+pub(crate) fn overlay(config: &Config) -> anyhow::Result<Zeroizing<String>> {
     config
         .check()
         .context("checking stage one's configuration")
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn loader_reads_back_what_the_session_said() {
         let (new, created) = made();
-        let text = overlay(&new, &created, "http://192.0.2.1:8080", &[]).unwrap();
+        let text = overlay(&for_loader(&new, &created, "http://192.0.2.1:8080", &[])).unwrap();
         let config = Config::parse(&text).unwrap();
         assert_eq!(config.server.as_deref(), Some("http://192.0.2.1:8080"));
         assert_eq!(config.store_urls(), ["http://192.0.2.1:8080/store"]);
@@ -110,14 +114,14 @@ mod tests {
     fn stores_elsewhere_replace_the_servers_own() {
         let (new, created) = made();
         let stores = ["https://mirror.example/store".to_owned()];
-        let text = overlay(&new, &created, "http://192.0.2.1", &stores).unwrap();
+        let text = overlay(&for_loader(&new, &created, "http://192.0.2.1", &stores)).unwrap();
         assert_eq!(Config::parse(&text).unwrap().store_urls(), stores);
     }
 
     #[test]
     fn a_url_that_stage_one_would_refuse_is_refused_here() {
         let (new, created) = made();
-        assert!(overlay(&new, &created, "ftp://192.0.2.1", &[]).is_err());
+        assert!(overlay(&for_loader(&new, &created, "ftp://192.0.2.1", &[])).is_err());
     }
 
     #[test]
