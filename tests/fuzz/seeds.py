@@ -33,3 +33,8 @@ seed("netlink/acknowledged", struct.pack("<IHHIIi16x", 36, 2, 0, 7, 0, 0) + stru
 
 # Operations are bytes to libFuzzer; these make it start with a few polls.
 seed("fetch/polls", bytes(range(64)))
+
+# SPC, SBC, MMC: TEST UNIT READY, READ CAPACITY, READ(10) of block 16, READ TOC. Read as a list of operations as well.
+seed("atapi/boot", bytes([1, 1]) + struct.pack("<Q", 5 << 30) + bytes(10) + b"".join(
+    bytes([0, 0, 0, 0]) + bytes(cdb).ljust(12, b"\0") for cdb in (
+        [0], [0x25], [0x28, 0, 0, 0, 0, 16, 0, 0, 1], [0x43, 2, 0, 0, 0, 0, 0, 3, 0x24])))
