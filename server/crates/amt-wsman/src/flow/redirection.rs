@@ -1,0 +1,114 @@
+//! Switching redirection on and keeping it so: state, listener, and a second look.
+
+use super::{Observer, Step};
+use crate::class::REDIRECTION_SERVICE;
+use crate::class::redirection::RedirectionService;
+use crate::device::{Call, Cause, Device, Error};
+use crate::explain::{Blame, Explain};
+use crate::request::{Repeat, Value};
+use crate::status::AmtStatus;
+use crate::transport::Transport;
+
+/// Which redirection is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Storage redirection (IDE-R).
+    pub storage: bool,
+    /// Serial over LAN.
+    pub serial: bool,
+}
+
+/// Why redirection is not on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectionError {
+    /// A call failed.
+    #[error(transparent)]
+    Device(#[from] Error),
+    /// It was switched on without complaint, and is off.
+    #[error("{what} was switched on, but it is off again")]
+    DoesNotStay {
+        /// What is off.
+        what: &'static str,
+    },
+}
+
+impl Explain for RedirectionError {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Device(error) => error.blame(),
+            Self::DoesNotStay { .. } => Blame::Refused,
+        }
+    }
+
+    fn cure(&self) -> Option<&'static str> {
+        match self {
+            Self::Device(error) => error.cure(),
+            Self::DoesNotStay { .. } => Some(
+                "it is forbidden in the PC's BIOS or MEBx: allow SOL and storage redirection (IDE-R, USB-R) there",
+            ),
+        }
+    }
+}
+
+/// Switches on what is wanted, leaves on what is on, opens the ports, and checks that all of it stayed.
+///
+/// # Errors
+///
+/// When a call fails, or the device silently keeps something off.
+pub async fn enable_redirection<T: Transport>(
+    device: &mut Device<T>,
+    wanted: Wanted,
+    observer: &mut Observer<'_>,
+) -> Result<RedirectionService, RedirectionError> {
+    observer(Step::ReadRedirection);
+    let service: RedirectionService = device.read().await?;
+    if missing(&service, wanted).is_none() {
+        return Ok(service);
+    }
+    let state = service.state_with(wanted.storage, wanted.serial);
+    if state != service.state_with(false, false) {
+        observer(Step::SwitchRedirection);
+        let method = "RequestStateChange";
+        let output = device
+            .invoke(
+                REDIRECTION_SERVICE.into(),
+                method,
+                &[("RequestedState", Value::Number(state.into()))],
+                Repeat::Safe,
+            )
+            .await?;
+        if let Some(status) = AmtStatus::of(output.return_value) {
+            return Err(RedirectionError::Device(Error {
+                call: Call::Invoke(REDIRECTION_SERVICE, method),
+                cause: Cause::Amt(status),
+            }));
+        }
+    }
+    if !service.listener {
+        observer(Step::OpenListener);
+        device
+            .put(
+                REDIRECTION_SERVICE.into(),
+                service.listening(&state.to_string()),
+            )
+            .await?;
+    }
+    observer(Step::CheckRedirection);
+    let service: RedirectionService = device.read().await?;
+    match missing(&service, wanted) {
+        None => Ok(service),
+        Some(what) => Err(RedirectionError::DoesNotStay { what }),
+    }
+}
+
+fn missing(service: &RedirectionService, wanted: Wanted) -> Option<&'static str> {
+    if wanted.storage && !service.storage {
+        Some("storage redirection")
+    } else if wanted.serial && !service.serial {
+        Some("serial over LAN")
+    } else if !service.listener {
+        Some("the redirection port")
+    } else {
+        None
+    }
+}
