@@ -17,6 +17,8 @@ mod power;
 mod profile;
 mod redirection;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::collections::VecDeque;
