@@ -71,3 +71,6 @@ pub fn hex(bytes: &[u8; 16]) -> Hex {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@
 pub mod auth;
 pub mod console;
 pub mod digest;
+#[cfg(test)]
+mod golden;
 pub mod ider;
 pub mod kvm;
 pub mod session;

@@ -319,3 +319,6 @@ fn put_authentication(
     out.extend_from_slice(&(data.len() as u32).to_le_bytes());
     out.extend_from_slice(data.bytes());
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ fn framed<'a, M>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,6 @@ impl Inbox {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ impl Entry {
         self.outcome = Some(outcome);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -490,3 +490,6 @@ fn sendable(bytes: &[u8]) -> Result<Field<'_>, OpenError> {
 fn too_long(_: TooLong) -> OpenError {
     OpenError::BadCredentials
 }
+
+#[cfg(test)]
+mod tests;

@@ -309,3 +309,6 @@ impl Console {
         self.transmit.push_back(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;
