@@ -4,6 +4,7 @@ pub mod boot;
 pub mod consent;
 pub mod info;
 pub mod power;
+pub mod provisioning;
 pub mod redirection;
 
 /// A step of a flow, told before it is taken.
