@@ -9,6 +9,7 @@ use sparetire_builder::image::ImageCommand;
 use sparetire_builder::key::KeyCommand;
 use sparetire_builder::stage1::cli::Stage1Command;
 
+use crate::pc::PcCommand;
 use crate::serve::ServeArgs;
 use crate::session::SessionCommand;
 
@@ -36,6 +37,9 @@ pub enum Command {
     /// Signing keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// One PC with Intel AMT: look at it, switch it, start it into its BIOS
+    #[command(subcommand)]
+    Pc(PcCommand),
     /// Serve an image store and the boot-session API
     Serve(ServeArgs),
     /// Boot sessions: make one, watch its PC boot, end it

@@ -2,9 +2,11 @@
 //!
 //! A library so that tests can start a server inside their own process; `main` only chooses.
 
+pub mod amt;
 pub mod cli;
 pub mod failure;
 pub mod generate;
 pub mod logging;
+pub mod pc;
 pub mod serve;
 pub mod session;
