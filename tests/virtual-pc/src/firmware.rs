@@ -60,7 +60,7 @@ pub enum Action {
     Wake,
     /// Non-maskable interrupt.
     Interrupt,
-    /// Ask the operating system; [`Firmware::host_off`] and the like say what came of it.
+    /// Ask the operating system; [`Firmware::host_changed`] says what came of it.
     Ask(GuestRequest),
     /// Draw the consent code over the screen; show it with six digits.
     ShowConsentCode(u32),
@@ -176,6 +176,11 @@ impl Firmware {
             .flat_map(|_| self.random.next().to_be_bytes())
             .collect();
         hex(&bytes)
+    }
+
+    /// Not secret: for chunk borders and the like.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random.next()
     }
 
     /// Checks a digest response. That the nonce is ours and fresh is the caller's to know.
@@ -597,7 +602,7 @@ impl Firmware {
         self.record(now, Event::remote_diagnostics(code + u8::from(ended)));
     }
 
-    /// What a session has to know; also wakes through [`Shared::changed`].
+    /// What a session has to know; also wakes through [`Shared::changes`].
     pub fn session_event(&mut self, ticket: SessionTicket) -> Option<SessionEvent> {
         self.redirection.event(ticket)
     }

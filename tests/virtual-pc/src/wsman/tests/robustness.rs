@@ -1,0 +1,65 @@
+//! Hostile envelopes: always a reply that is well-formed, never a panic, never a change.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn whole() -> String {
+    let uri = uri("AMT_RedirectionService");
+    let body = format!(
+        "<RequestStateChange_INPUT xmlns=\"{uri}\"><RequestedState>32771</RequestedState></RequestStateChange_INPUT>"
+    );
+    envelope(1, &format!("{uri}/RequestStateChange"), &uri, "", &body)
+}
+
+fn answer(bytes: &[u8]) -> Answer {
+    let bench = Bench::new(|_| {});
+    let answer = bench.service.answer(bench.now, &bench.account, bytes);
+    roxmltree::Document::parse(&answer.envelope).expect("well-formed");
+    answer
+}
+
+#[test]
+fn every_cut_of_a_request_is_a_fault() {
+    let whole = whole();
+    for length in 0..whole.len() {
+        assert_eq!(answer(&whole.as_bytes()[..length]).status, 400, "{length}");
+    }
+    assert_eq!(answer(whole.as_bytes()).status, 200);
+}
+
+#[test]
+fn what_is_no_envelope_is_a_fault() {
+    let deep = "<a>".repeat(20_000);
+    let wide = format!("<a>{}</a>", "<b/>".repeat(10_000));
+    let bomb = "<!DOCTYPE a [<!ENTITY x \"xxxxxxxxxx\"><!ENTITY y \"&x;&x;&x;\">]><a>&y;</a>";
+    for text in ["", " ", "<a/>", "{}", &deep, &wide, bomb] {
+        assert_eq!(subcode(&answer(text.as_bytes())), "SchemaValidationError");
+    }
+    assert_eq!(
+        subcode(&answer(b"\xff\xfe<\0a\0/\0>\0")),
+        "SchemaValidationError"
+    );
+}
+
+#[test]
+fn control_characters_in_a_message_id_do_not_spoil_the_reply() {
+    let text = whole().replace(">1<", ">a&#x9;b&#xD;c&lt;<");
+    assert_eq!(answer(text.as_bytes()).status, 200);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_get_a_well_formed_answer(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert_eq!(answer(&bytes).status, 400);
+    }
+
+    #[test]
+    fn any_change_to_a_request_gets_a_well_formed_answer(at in 0usize..900, new in proptest::collection::vec(any::<u8>(), 0..6)) {
+        let mut bytes = whole().into_bytes();
+        let at = at % bytes.len();
+        let end = (at + new.len().max(1)).min(bytes.len());
+        bytes.splice(at..end, new);
+        answer(&bytes);
+    }
+}
