@@ -45,6 +45,10 @@ pub enum HostEvent {
     GuestReset,
     /// The guest has switched the PC off.
     GuestOff,
+    /// The guest sleeps (S3).
+    Asleep,
+    /// It is awake again.
+    Awake,
     /// QEMU is gone, and with it the power.
     Crashed(String),
 }
@@ -161,6 +165,11 @@ impl Host {
             .map(drop)
     }
 
+    /// Ends it for good: QEMU is killed, later calls fail with [`MachineError::Off`].
+    pub fn destroy(&self) {
+        self.task.abort();
+    }
+
     /// Wakes it from sleep.
     pub async fn wake(&self) -> Result<(), MachineError> {
         self.execute("system_wakeup", Value::Null).await.map(drop)
@@ -244,7 +253,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // Drops the machine, which kills QEMU.
-        self.task.abort();
+        self.destroy();
     }
 }
 
@@ -408,6 +417,8 @@ impl Actor {
     async fn reported(&mut self, report: Report) {
         let event = match report {
             Report::Reset => HostEvent::GuestReset,
+            Report::Asleep => HostEvent::Asleep,
+            Report::Awake => HostEvent::Awake,
             Report::SwitchedOff => {
                 self.power_off().await;
                 HostEvent::GuestOff

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The hardware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, default)]
 pub struct Pc {
     /// What it starts with.
     pub firmware: Firmware,

@@ -49,8 +49,8 @@ impl Drive {
 pub struct Medium {
     /// Bytes.
     pub size: u64,
-    /// Differs from that of every earlier medium: the same drive of a new session is a new one.
-    pub generation: u64,
+    /// Whether the guest may write to it.
+    pub writable: bool,
 }
 
 /// What is to be in the redirected drives; a drive without a medium is not plugged in.
@@ -195,8 +195,7 @@ async fn plug(
         "node-name": drive.node(),
         "server": { "type": "unix", "path": files.drive(drive.name()) },
         "export": EXPORT_NAME,
-        "read-only": drive == Drive::Cd,
-        "auto-read-only": true,
+        "read-only": !medium.writable,
     });
     machine.execute("blockdev-add", block).await?;
     // A bridge that is plugged in at run time stays invisible until its drive is there.
@@ -261,7 +260,7 @@ mod tests {
     const CD: Media = Media {
         cd: Some(Medium {
             size: 2048,
-            generation: 1,
+            writable: false,
         }),
         floppy: None,
     };

@@ -54,6 +54,10 @@ pub(super) enum Report {
     Reset,
     /// The guest switched itself off and waits, paused.
     SwitchedOff,
+    /// The guest sleeps.
+    Asleep,
+    /// It is awake again.
+    Awake,
     /// QEMU is gone.
     Gone(String),
 }
@@ -249,13 +253,13 @@ impl Machine {
 }
 
 fn report(event: &Event) -> Option<Report> {
-    if event.name != "SHUTDOWN" {
-        return None;
-    }
-    match event.data.get("reason").and_then(Value::as_str) {
-        Some("guest-reset") => Some(Report::Reset),
-        Some("guest-shutdown" | "guest-panic") => Some(Report::SwitchedOff),
-        // Our own doing.
+    let reason = event.data.get("reason").and_then(Value::as_str);
+    match (event.name.as_str(), reason) {
+        ("SUSPEND", _) => Some(Report::Asleep),
+        ("WAKEUP", _) => Some(Report::Awake),
+        ("SHUTDOWN", Some("guest-reset")) => Some(Report::Reset),
+        ("SHUTDOWN", Some("guest-shutdown" | "guest-panic")) => Some(Report::SwitchedOff),
+        // Other reasons are our own doing.
         _ => None,
     }
 }
