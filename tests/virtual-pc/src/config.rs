@@ -62,8 +62,15 @@ impl Config {
     /// The defaults on any free ports, as tests want them.
     #[must_use]
     pub fn on_free_ports() -> Self {
-        let amt = Amt { wsman_port: 0, redirection_port: 0, ..Amt::default() };
-        Config { amt, ..Config::default() }
+        let amt = Amt {
+            wsman_port: 0,
+            redirection_port: 0,
+            ..Amt::default()
+        };
+        Config {
+            amt,
+            ..Config::default()
+        }
     }
 }
 
@@ -91,7 +98,9 @@ mod tests {
             };
             assert!(EXAMPLE.contains(&format!("\n[{section}]\n")), "{section}");
             for knob in knobs.keys() {
-                let named = ["", "# "].iter().any(|start| EXAMPLE.contains(&format!("\n{start}{knob} = ")));
+                let named = ["", "# "]
+                    .iter()
+                    .any(|start| EXAMPLE.contains(&format!("\n{start}{knob} = ")));
                 assert!(named, "{section}.{knob}");
             }
         }
@@ -99,8 +108,20 @@ mod tests {
 
     #[test]
     fn a_misspelt_knob_is_an_error_that_names_it() {
-        for text in ["lisen = '::1'", "[pc]\nmemory = 1", "[amt]\nprofil = 'x'", "[wsman]\nx = 1", "[redirection]\nx = 1"] {
-            assert!(Config::parse(text).unwrap_err().to_string().contains("unknown field"), "{text}");
+        for text in [
+            "lisen = '::1'",
+            "[pc]\nmemory = 1",
+            "[amt]\nprofil = 'x'",
+            "[wsman]\nx = 1",
+            "[redirection]\nx = 1",
+        ] {
+            assert!(
+                Config::parse(text)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("unknown field"),
+                "{text}"
+            );
         }
     }
 }

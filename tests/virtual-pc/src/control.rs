@@ -27,10 +27,15 @@ const ANSWER_LIMIT: u64 = 16 << 20;
 /// Makes the socket; one left behind by a process that is gone is replaced.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another virtual PC listens there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another virtual PC listens there",
+        ));
     }
     match std::fs::symlink_metadata(path) {
-        Ok(there) if std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => std::fs::remove_file(path)?,
+        Ok(there) if std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => {
+            std::fs::remove_file(path)?
+        }
         // Binding fails on it, which says what is wrong.
         _ => {}
     }
@@ -63,7 +68,10 @@ async fn converse(stream: UnixStream, controls: Controls) {
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
-        let read = (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut line).await;
+        let read = (&mut reader)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .await;
         if !matches!(read, Ok(1..)) {
             return;
         }
@@ -98,9 +106,15 @@ pub async fn send(path: &Path, command: &Command) -> Result<Value> {
         .with_context(|| format!("connecting to the control socket {}", path.display()))?;
     let (reader, mut writer) = stream.into_split();
     let line = serde_json::to_string(command).context("writing the command")?;
-    writer.write_all(format!("{line}\n").as_bytes()).await.context("sending the command")?;
+    writer
+        .write_all(format!("{line}\n").as_bytes())
+        .await
+        .context("sending the command")?;
     let mut answer = String::new();
-    BufReader::new(reader.take(ANSWER_LIMIT)).read_line(&mut answer).await.context("waiting for the answer")?;
+    BufReader::new(reader.take(ANSWER_LIMIT))
+        .read_line(&mut answer)
+        .await
+        .context("waiting for the answer")?;
     let mut answer: Value = serde_json::from_str(&answer).context("understanding the answer")?;
     match answer.get("error").and_then(Value::as_str) {
         Some(error) => bail!("the virtual PC refused: {error}"),
@@ -116,7 +130,10 @@ mod tests {
     fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let _inside = runtime.enter();
         drop(listen(&path).unwrap());
         let again = listen(&path).unwrap();
@@ -132,9 +149,15 @@ mod tests {
     fn only_the_owner_may_use_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let _inside = runtime.enter();
         let _listener = listen(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -67,14 +67,27 @@ fn run(command: Command) -> Result<()> {
         .build()
         .context("starting the runtime")?;
     match command {
-        Command::Run { file, any_port, json, verbose } => {
+        Command::Run {
+            file,
+            any_port,
+            json,
+            verbose,
+        } => {
             log(json, verbose);
             runtime.block_on(plug_in(file.as_deref(), any_port))
         }
         Command::ExampleConfig => print(EXAMPLE.trim_end()),
-        Command::Control { socket, command, json } => {
+        Command::Control {
+            socket,
+            command,
+            json,
+        } => {
             let answer = runtime.block_on(control::send(&socket, &command))?;
-            print(&if json { answer.to_string() } else { readable(&answer) })
+            print(&if json {
+                answer.to_string()
+            } else {
+                readable(&answer)
+            })
         }
     }
 }
@@ -82,7 +95,8 @@ fn run(command: Command) -> Result<()> {
 async fn plug_in(file: Option<&Path>, any_port: bool) -> Result<()> {
     let mut config = match file {
         Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("reading {}", file.display()))?;
             Config::parse(&text).with_context(|| format!("reading {}", file.display()))?
         }
         None => Config::default(),
@@ -127,7 +141,9 @@ fn readable(answer: &Value) -> String {
 
 fn print(text: &str) -> Result<()> {
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{text}").and_then(|()| output.flush()).context("writing to standard output")
+    writeln!(output, "{text}")
+        .and_then(|()| output.flush())
+        .context("writing to standard output")
 }
 
 fn log(json: bool, verbose: u8) {
@@ -136,7 +152,9 @@ fn log(json: bool, verbose: u8) {
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
     if json {
         log.json().init();
     } else {

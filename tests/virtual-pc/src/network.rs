@@ -57,7 +57,12 @@ impl Cable {
         state.next_stream += 1;
         let (id, generation) = (state.next_stream, state.generation);
         drop(state);
-        Cabled { cable: self.clone(), id, generation, stream }
+        Cabled {
+            cable: self.clone(),
+            id,
+            generation,
+            stream,
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -89,8 +94,14 @@ impl<S> Cabled<S> {
         if state.generation != self.generation {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        state.waiting.insert((self.id, direction), context.waker().clone());
-        if state.cut { Poll::Pending } else { Poll::Ready(Ok(())) }
+        state
+            .waiting
+            .insert((self.id, direction), context.waker().clone());
+        if state.cut {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }
 
@@ -103,7 +114,11 @@ impl<S> Drop for Cabled<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Cabled<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         std::task::ready!(this.passable(Direction::Read, context))?;
         Pin::new(&mut this.stream).poll_read(context, buffer)
@@ -111,7 +126,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cabled<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Cabled<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         std::task::ready!(this.passable(Direction::Write, context))?;
         Pin::new(&mut this.stream).poll_write(context, bytes)
@@ -182,6 +201,9 @@ mod tests {
 
     /// Whether the future is not ready when asked once.
     async fn futures_pending<F: Future + Unpin>(future: &mut F) -> bool {
-        std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
+        std::future::poll_fn(|context| {
+            Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())
+        })
+        .await
     }
 }

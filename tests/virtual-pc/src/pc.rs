@@ -20,7 +20,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::Config;
 use crate::control;
 use crate::firmware::{
-    Action, Boot, BootPlan, Epoch, Firmware, GuestRequest, IderDevice, PowerState, SessionKind, Shared, Snapshot,
+    Action, Boot, BootPlan, Epoch, Firmware, GuestRequest, IderDevice, PowerState, SessionKind,
+    Shared, Snapshot,
 };
 use crate::host::nbd::Server as BlockServer;
 use crate::host::{BootFrom, Drive, Host, HostEvent, MachineError, NotPrinted, Screen, keys};
@@ -83,8 +84,12 @@ impl VirtualPc {
         let firmware = firmware(&config)?;
         let (host, events) = Host::new(config.pc.clone(), directory.path());
         let (sol, guest) = serial_port();
-        let redirection =
-            Arc::new(Redirection::new(firmware.clone(), config.redirection.clone(), sol, Some(host.vnc())));
+        let redirection = Arc::new(Redirection::new(
+            firmware.clone(),
+            config.redirection.clone(),
+            sol,
+            Some(host.vnc()),
+        ));
         let service = wsman::Service::new(firmware.clone(), &config.classes, config.wsman.clone())
             .context("reading section classes")?;
         let bind = |port| SocketAddr::new(config.listen, port);
@@ -96,8 +101,10 @@ impl VirtualPc {
         let listener = Listener::bind(redirection_address)
             .await
             .with_context(|| format!("listening for redirection on {redirection_address}"))?;
-        let control_path =
-            config.control_socket.clone().unwrap_or_else(|| directory.path().join("control"));
+        let control_path = config
+            .control_socket
+            .clone()
+            .unwrap_or_else(|| directory.path().join("control"));
         let control_socket = control::listen(&control_path)
             .with_context(|| format!("making the control socket {}", control_path.display()))?;
         let mut block_servers = Vec::new();
@@ -108,7 +115,9 @@ impl VirtualPc {
             block_servers.push(server);
         }
         let addresses = Addresses {
-            wsman: wsman_socket.local_addr().context("asking for the WS-MAN port")?,
+            wsman: wsman_socket
+                .local_addr()
+                .context("asking for the WS-MAN port")?,
             redirection: listener.address(),
             control: control_path,
             vnc: host.vnc(),
@@ -124,7 +133,9 @@ impl VirtualPc {
             reattach_wait: Duration::from_millis(config.redirection.reattach_wait_ms),
             quit: watch::Sender::new(false),
         });
-        let controls = Controls { parts: Arc::clone(&parts) };
+        let controls = Controls {
+            parts: Arc::clone(&parts),
+        };
         let tasks = vec![
             tokio::spawn(run_firmware_timers(parts.firmware.clone())),
             tokio::spawn(pass_serial(parts.host.serial().clone(), guest)),
@@ -133,10 +144,20 @@ impl VirtualPc {
             tokio::spawn(control::serve(control_socket, controls.clone())),
             tokio::spawn(run(Arc::clone(&parts), events, block_servers)),
         ];
-        let pc = VirtualPc { controls, tasks, _directory: directory };
+        let pc = VirtualPc {
+            controls,
+            tasks,
+            _directory: directory,
+        };
         if config.amt.power == PowerState::On {
-            let boot = parts.firmware.with(|firmware| firmware.host_reset(Instant::now()));
-            parts.host.power_on(boot_from(boot)).await.context("switching the PC on")?;
+            let boot = parts
+                .firmware
+                .with(|firmware| firmware.host_reset(Instant::now()));
+            parts
+                .host
+                .power_on(boot_from(boot))
+                .await
+                .context("switching the PC on")?;
         }
         Ok(pc)
     }
@@ -155,8 +176,15 @@ impl VirtualPc {
 
     /// Waits until `text` was printed on the serial port after `position` (0: from the start);
     /// returns the position behind it.
-    pub async fn wait_for_serial(&self, text: &str, position: u64, deadline: Instant) -> Result<u64, NotPrinted> {
-        self.controls.wait_for_serial(text, position, deadline).await
+    pub async fn wait_for_serial(
+        &self,
+        text: &str,
+        position: u64,
+        deadline: Instant,
+    ) -> Result<u64, NotPrinted> {
+        self.controls
+            .wait_for_serial(text, position, deadline)
+            .await
     }
 
     /// Pulls the plug and waits until QEMU is gone.
@@ -217,8 +245,17 @@ impl Controls {
     }
 
     /// See [`VirtualPc::wait_for_serial`].
-    pub async fn wait_for_serial(&self, text: &str, position: u64, deadline: Instant) -> Result<u64, NotPrinted> {
-        self.parts.host.serial().wait_for(text, position, deadline).await
+    pub async fn wait_for_serial(
+        &self,
+        text: &str,
+        position: u64,
+        deadline: Instant,
+    ) -> Result<u64, NotPrinted> {
+        self.parts
+            .host
+            .serial()
+            .wait_for(text, position, deadline)
+            .await
     }
 
     /// Types on the keyboard.
@@ -234,7 +271,9 @@ impl Controls {
 
     /// Somebody presses the button on the case.
     pub fn press_power_button(&self) {
-        self.parts.firmware.with(|firmware| firmware.press_power_button(Instant::now()));
+        self.parts
+            .firmware
+            .with(|firmware| firmware.press_power_button(Instant::now()));
     }
 
     /// Mains failure: the PC is off, all connections are gone. The firmware keeps its settings.
@@ -242,7 +281,9 @@ impl Controls {
         self.parts.cable.break_streams();
         self.parts.redirection_cable.break_streams();
         self.parts.host.power_off().await?;
-        self.parts.firmware.with(|firmware| firmware.host_changed(PowerState::Off));
+        self.parts
+            .firmware
+            .with(|firmware| firmware.host_changed(PowerState::Off));
         Ok(())
     }
 
@@ -276,7 +317,10 @@ impl Controls {
 
     /// Changes how WS-MAN misbehaves.
     pub fn set_wsman_knobs(&self, knobs: wsman::Knobs) {
-        self.parts.wsman.service().change_knobs(|current| *current = knobs);
+        self.parts
+            .wsman
+            .service()
+            .change_knobs(|current| *current = knobs);
     }
 
     /// Asks whoever runs this PC to end it.
@@ -293,8 +337,13 @@ impl Controls {
 }
 
 fn firmware(config: &Config) -> Result<Shared> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let epoch = Epoch { instant: Instant::now(), unix: now.as_secs() };
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let epoch = Epoch {
+        instant: Instant::now(),
+        unix: now.as_secs(),
+    };
     let seed = match config.amt.seed {
         Some(seed) => seed,
         None => getrandom::u64().context("asking the system for a random number")?,
@@ -365,11 +414,17 @@ async fn serve_redirection(listener: Listener, parts: Arc<Parts>) {
         let stream = cable.wrap(stream);
         async { io::Result::Ok(stream) }
     };
-    listener.run_with(Arc::clone(&parts.redirection), accept).await;
+    listener
+        .run_with(Arc::clone(&parts.redirection), accept)
+        .await;
 }
 
 /// Does what the firmware says and tells it what happens. Owns the block servers: they end with it.
-async fn run(parts: Arc<Parts>, mut events: mpsc::Receiver<HostEvent>, _block_servers: Vec<BlockServer>) {
+async fn run(
+    parts: Arc<Parts>,
+    mut events: mpsc::Receiver<HostEvent>,
+    _block_servers: Vec<BlockServer>,
+) {
     let mut changes = parts.firmware.changes();
     let mut media = parts.redirection.media().watch();
     // When drives whose session is lost are taken away.
@@ -429,7 +484,10 @@ impl Parts {
                 Err(_) => Ok(()),
             },
             Action::Ask(request @ (GuestRequest::Sleep | GuestRequest::Hibernate)) => {
-                tracing::warn!(?request, "there is no agent in the guest that could be asked");
+                tracing::warn!(
+                    ?request,
+                    "there is no agent in the guest that could be asked"
+                );
                 Ok(())
             }
             Action::ShowConsentCode(code) => {
@@ -439,9 +497,14 @@ impl Parts {
             Action::HideConsentCode => Ok(()),
         };
         if let Err(error) = done {
-            tracing::warn!(?action, error = format!("{error:#}"), "the PC did not do it");
+            tracing::warn!(
+                ?action,
+                error = format!("{error:#}"),
+                "the PC did not do it"
+            );
             if !*self.host.powered().borrow() {
-                self.firmware.with(|firmware| firmware.host_changed(PowerState::Off));
+                self.firmware
+                    .with(|firmware| firmware.host_changed(PowerState::Off));
             }
         }
     }
@@ -471,13 +534,21 @@ impl Parts {
 
     /// A session whose drives appear at the reset needs a moment to make them appear.
     async fn wait_for_drive(&self, drive: Drive, media: &mut watch::Receiver<MediaState>) {
-        let open = |snapshot: Snapshot| snapshot.sessions.iter().any(|(kind, _)| *kind == SessionKind::Ider);
+        let open = |snapshot: Snapshot| {
+            snapshot
+                .sessions
+                .iter()
+                .any(|(kind, _)| *kind == SessionKind::Ider)
+        };
         if !open(self.firmware.quietly(|firmware| firmware.snapshot())) {
             return;
         }
         let there = media.wait_for(|state| media::wanted(state).of(drive).is_some());
         if tokio::time::timeout(DRIVE_PATIENCE, there).await.is_err() {
-            tracing::warn!(?drive, "booting without the redirected drive: it did not appear");
+            tracing::warn!(
+                ?drive,
+                "booting without the redirected drive: it did not appear"
+            );
         }
     }
 
@@ -485,22 +556,32 @@ impl Parts {
     async fn follow(&self, media: &mut watch::Receiver<MediaState>) {
         let wanted = media::wanted(&media.borrow_and_update());
         if let Err(error) = self.host.set_media(wanted).await {
-            tracing::warn!(error = format!("{error:#}"), "a redirected drive did not change");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "a redirected drive did not change"
+            );
         }
     }
 
     async fn happened(&self, event: HostEvent, media: &mut watch::Receiver<MediaState>) {
         match event {
             HostEvent::GuestReset => {
-                let boot = self.firmware.with(|firmware| firmware.host_reset(Instant::now()));
+                let boot = self
+                    .firmware
+                    .with(|firmware| firmware.host_reset(Instant::now()));
                 if let Err(error) = self.boot(boot, media, true).await {
                     tracing::warn!(error = format!("{error:#}"), "the guest's reset failed");
                 }
             }
-            HostEvent::Asleep => self.firmware.with(|firmware| firmware.host_changed(PowerState::Sleep)),
-            HostEvent::Awake => self.firmware.with(|firmware| firmware.host_changed(PowerState::On)),
+            HostEvent::Asleep => self
+                .firmware
+                .with(|firmware| firmware.host_changed(PowerState::Sleep)),
+            HostEvent::Awake => self
+                .firmware
+                .with(|firmware| firmware.host_changed(PowerState::On)),
             HostEvent::GuestOff | HostEvent::Crashed(_) => {
-                self.firmware.with(|firmware| firmware.host_changed(PowerState::Off));
+                self.firmware
+                    .with(|firmware| firmware.host_changed(PowerState::Off));
             }
         }
     }

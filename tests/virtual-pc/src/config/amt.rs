@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::firmware::{
-    self, AccessPermission, AclEntry, BiosVeto, BootCapabilities, ConsentPolicy, ConsentTimes, ControlMode,
-    DEFAULT_PROFILE, Ha1, LockoutPolicy, PROFILES, PowerState, Profile, Realms, Switches,
+    self, AccessPermission, AclEntry, BiosVeto, BootCapabilities, ConsentPolicy, ConsentTimes,
+    ControlMode, DEFAULT_PROFILE, Ha1, LockoutPolicy, PROFILES, PowerState, Profile, Realms,
+    Switches,
 };
 
 /// The management firmware.
@@ -139,7 +140,11 @@ impl Amt {
     pub fn firmware(&self) -> Result<firmware::Config, AmtError> {
         let profile = Profile::named(&self.profile).ok_or_else(|| AmtError::Profile {
             name: self.profile.clone(),
-            known: PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", "),
+            known: PROFILES
+                .iter()
+                .map(|profile| profile.name)
+                .collect::<Vec<_>>()
+                .join(", "),
         })?;
         if !matches!(self.power, PowerState::On | PowerState::Off) {
             return Err(AmtError::Power);
@@ -159,8 +164,16 @@ impl Amt {
                 duration: Duration::from_secs(self.lockout_seconds),
             },
             speed: self.speed,
-            switches: Switches { ider: self.ider, sol: self.sol, kvm: self.kvm, listener: self.listener },
-            veto: BiosVeto { redirection: self.bios_forbids_redirection, kvm: self.bios_forbids_kvm },
+            switches: Switches {
+                ider: self.ider,
+                sol: self.sol,
+                kvm: self.kvm,
+                listener: self.listener,
+            },
+            veto: BiosVeto {
+                redirection: self.bios_forbids_redirection,
+                kvm: self.bios_forbids_kvm,
+            },
             power: PowerState::Off,
             agent: self.agent,
             capabilities: self.lacks.iter().fold(BootCapabilities::nuc9(), lacking),
@@ -206,22 +219,50 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_named() {
-        let error = Amt { profile: "amt5".into(), ..Amt::default() }.firmware().unwrap_err().to_string();
-        assert!(error.contains("amt5") && error.contains(DEFAULT_PROFILE), "{error}");
+        let error = Amt {
+            profile: "amt5".into(),
+            ..Amt::default()
+        }
+        .firmware()
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("amt5") && error.contains(DEFAULT_PROFILE),
+            "{error}"
+        );
         for uuid in ["", "13", "13aee355d2bfbb6117a088aedd7037eaff", "zz"] {
-            let amt = Amt { uuid: uuid.into(), ..Amt::default() };
+            let amt = Amt {
+                uuid: uuid.into(),
+                ..Amt::default()
+            };
             assert!(matches!(amt.firmware(), Err(AmtError::Uuid(_))), "{uuid}");
         }
-        let user = User { name: "eve".into(), password: "x".into(), realms: vec![1] };
-        let amt = Amt { users: vec![user], ..Amt::default() };
-        assert_eq!(amt.accounts("r").unwrap_err(), AmtError::Realm("eve".into()));
-        let amt = Amt { power: PowerState::Sleep, ..Amt::default() };
+        let user = User {
+            name: "eve".into(),
+            password: "x".into(),
+            realms: vec![1],
+        };
+        let amt = Amt {
+            users: vec![user],
+            ..Amt::default()
+        };
+        assert_eq!(
+            amt.accounts("r").unwrap_err(),
+            AmtError::Realm("eve".into())
+        );
+        let amt = Amt {
+            power: PowerState::Sleep,
+            ..Amt::default()
+        };
         assert_eq!(amt.firmware().unwrap_err(), AmtError::Power);
     }
 
     #[test]
     fn a_capability_can_be_missing() {
-        let amt = Amt { lacks: vec!["ForcePXEBoot".into()], ..Amt::default() };
+        let amt = Amt {
+            lacks: vec!["ForcePXEBoot".into()],
+            ..Amt::default()
+        };
         let config = amt.firmware().unwrap();
         assert!(!config.capabilities.has("ForcePXEBoot"));
         assert!(config.capabilities.has("ForceHardDriveBoot"));

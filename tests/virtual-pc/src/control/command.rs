@@ -146,7 +146,11 @@ impl Command {
                 let serial = pc.host().serial();
                 Ok(json!({ "position": serial.position(), "text": serial.tail(lines) }))
             }
-            Command::WaitSerial { text, after, seconds } => {
+            Command::WaitSerial {
+                text,
+                after,
+                seconds,
+            } => {
                 let deadline = Instant::now() + Duration::from_secs(seconds.min(86_400));
                 let position = pc.wait_for_serial(&text, after, deadline).await?;
                 Ok(json!({ "position": position }))
@@ -175,7 +179,9 @@ impl Command {
                     Kind::Ider => SessionKind::Ider,
                     Kind::Kvm => SessionKind::Kvm,
                 };
-                let was_open = pc.firmware().with(|firmware| firmware.terminate_session(kind));
+                let was_open = pc
+                    .firmware()
+                    .with(|firmware| firmware.terminate_session(kind));
                 Ok(json!({ "was_open": was_open }))
             }
             Command::WsmanKnobs { change } => wsman_knobs(pc, change),
@@ -206,7 +212,9 @@ fn state(pc: &Controls) -> Result<Value> {
 fn wsman_knobs(pc: &Controls, change: Option<Value>) -> Result<Value> {
     let mut knobs = serde_json::to_value(pc.wsman_knobs()).context("writing the knobs")?;
     if let Some(change) = change {
-        let change = change.as_object().context("the change has to be a JSON object")?;
+        let change = change
+            .as_object()
+            .context("the change has to be a JSON object")?;
         for (name, value) in change {
             knobs[name] = value.clone();
         }
@@ -221,18 +229,35 @@ mod tests {
 
     #[test]
     fn commands_are_named_as_on_the_command_line() {
-        let line = serde_json::to_value(Command::WaitSerial { text: "login".into(), after: 0, seconds: 5 }).unwrap();
-        assert_eq!(line, json!({ "command": "wait-serial", "text": "login", "after": 0, "seconds": 5 }));
+        let line = serde_json::to_value(Command::WaitSerial {
+            text: "login".into(),
+            after: 0,
+            seconds: 5,
+        })
+        .unwrap();
+        assert_eq!(
+            line,
+            json!({ "command": "wait-serial", "text": "login", "after": 0, "seconds": 5 })
+        );
         let short: Command = serde_json::from_value(json!({ "command": "serial" })).unwrap();
         assert_eq!(short, Command::Serial { lines: 25 });
-        let off: Command = serde_json::from_value(json!({ "command": "network", "state": "off" })).unwrap();
+        let off: Command =
+            serde_json::from_value(json!({ "command": "network", "state": "off" })).unwrap();
         assert_eq!(off, Command::Network { state: Switch::Off });
     }
 
     #[test]
     fn what_is_no_command_is_refused() {
-        for value in [json!({}), json!({ "command": "explode" }), json!({ "command": "serial", "line": 3 }), json!(3)] {
-            assert!(serde_json::from_value::<Command>(value.clone()).is_err(), "{value}");
+        for value in [
+            json!({}),
+            json!({ "command": "explode" }),
+            json!({ "command": "serial", "line": 3 }),
+            json!(3),
+        ] {
+            assert!(
+                serde_json::from_value::<Command>(value.clone()).is_err(),
+                "{value}"
+            );
         }
     }
 }

@@ -16,7 +16,10 @@ pub(super) struct Redirected {
 
 impl Redirected {
     pub(super) fn new(media: IderMedia, drive: Drive) -> Self {
-        Redirected { media, drive: select(drive) }
+        Redirected {
+            media,
+            drive: select(drive),
+        }
     }
 }
 
@@ -26,17 +29,27 @@ impl BlockDevice for Redirected {
         // NBD knows sizes from 512 to 64 KiB, and QEMU wants no others.
         let block_size = capacity.block_size;
         let usable = block_size.is_power_of_two() && (512..=65_536).contains(&block_size);
-        usable.then(|| Export { size: capacity.bytes(), block_size, writable: capacity.writable })
+        usable.then(|| Export {
+            size: capacity.bytes(),
+            block_size,
+            writable: capacity.writable,
+        })
     }
 
     async fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut data = vec![0; length];
-        self.media.read(self.drive, offset, &mut data).await.map_err(guest_error)?;
+        self.media
+            .read(self.drive, offset, &mut data)
+            .await
+            .map_err(guest_error)?;
         Ok(data)
     }
 
     async fn write(&self, offset: u64, data: Vec<u8>) -> io::Result<()> {
-        self.media.write(self.drive, offset, &data).await.map_err(guest_error)
+        self.media
+            .write(self.drive, offset, &data)
+            .await
+            .map_err(guest_error)
     }
 
     async fn flush(&self) -> io::Result<()> {
@@ -69,7 +82,13 @@ pub(super) fn wanted(state: &MediaState) -> Media {
     let medium = |capacity: Option<Capacity>| {
         // A blank disc: QEMU takes no empty drive for one.
         let capacity = capacity.filter(|capacity| capacity.bytes() > 0)?;
-        Some(Medium { size: capacity.bytes(), writable: capacity.writable })
+        Some(Medium {
+            size: capacity.bytes(),
+            writable: capacity.writable,
+        })
     };
-    Media { cd: medium(state.cd), floppy: medium(state.floppy) }
+    Media {
+        cd: medium(state.cd),
+        floppy: medium(state.floppy),
+    }
 }

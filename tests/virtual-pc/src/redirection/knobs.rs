@@ -10,7 +10,7 @@ use super::HostModel;
 
 /// Settings of the redirection ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Knobs {
     /// Bytes per second from the console; 0 for no limit.
     pub bandwidth: u64,
@@ -104,7 +104,7 @@ pub enum Segmentation {
 
 /// A mishap in the IDE-R stream, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// After so many bytes from the console, headers included, counted from its OpenSession.
     pub at: u64,
