@@ -10,6 +10,7 @@
 
 mod classes;
 mod digest;
+mod enumeration;
 mod fault;
 mod http;
 mod knobs;

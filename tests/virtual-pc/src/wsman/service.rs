@@ -1,24 +1,21 @@
 //! From a request's envelope to the reply's: which operation, on which instance, by whom (DSP0226 sections 6 to 9).
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::classes::{self, Class};
+use super::enumeration::Enumerations;
 use super::fault::Fault;
 use super::knobs::Knobs;
 use super::methods::{self, Call};
-use super::reply::{self, ADDRESSING, ENUMERATION, Headers, IDENTITY, Names, WSMAN};
+use super::reply::{self, ENUMERATION, Headers, IDENTITY, Names, WSMAN};
 use super::repository::{DataError, Instance, Repository};
-use super::request::{Elements, Request, child, document, text_of};
+use super::request::{Elements, Request, document};
 use super::value::Properties;
 use crate::firmware::{Account, Firmware, Shared};
 
 const TRANSFER: &str = "http://schemas.xmlsoap.org/ws/2004/09/transfer/";
 const EVENTING: &str = "http://schemas.xmlsoap.org/ws/2004/08/eventing/";
-
-/// Most enumerations under way; the oldest go first, as contexts of real firmware are few and short-lived.
-const MAX_CONTEXTS: usize = 4;
 
 /// An answer to an authenticated request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,29 +38,14 @@ pub struct Service {
 #[derive(Debug)]
 struct State {
     repository: Repository,
-    contexts: VecDeque<Context>,
-    next_context: u32,
+    enumerations: Enumerations,
     next_message: u64,
 }
 
-#[derive(Debug)]
-struct Context {
-    id: String,
-    mode: Mode,
-    items: VecDeque<Instance>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Object,
-    Reference,
-    Both,
-}
-
 /// A body with the prefixes that it uses.
-struct Body {
-    names: Names,
-    text: String,
+pub(super) struct Body {
+    pub(super) names: Names,
+    pub(super) text: String,
 }
 
 impl Service {
@@ -76,8 +58,7 @@ impl Service {
         let repository = Repository::new(overrides)?;
         let state = State {
             repository,
-            contexts: VecDeque::new(),
-            next_context: 0x1400_0000,
+            enumerations: Enumerations::new(),
             next_message: 1,
         };
         Ok(Self {
@@ -201,10 +182,17 @@ impl Service {
         }
         let work = |firmware: &mut Firmware| match operation {
             Operation::Enumerate => state
-                .enumerate(firmware, account, request, name)
+                .enumerations
+                .enumerate(&state.repository, firmware, account, request, name)
                 .map(|body| (body, false)),
-            Operation::Pull => state.pull(request, &knobs).map(|body| (body, false)),
-            Operation::Release => state.release(request).map(|body| (body, false)),
+            Operation::Pull => state
+                .enumerations
+                .pull(request, &knobs)
+                .map(|body| (body, false)),
+            Operation::Release => state
+                .enumerations
+                .release(request)
+                .map(|body| (body, false)),
             Operation::Unsupported => Err(Fault::UnsupportedFeature),
             Operation::Get | Operation::Put | Operation::Invoke(_) => {
                 let class = class.ok_or(Fault::DestinationUnreachable)?;
@@ -303,7 +291,7 @@ fn counted(
     Some((class.name, method))
 }
 
-fn permitted(account: &Account, class: &Class) -> Result<(), Fault> {
+pub(super) fn permitted(account: &Account, class: &Class) -> Result<(), Fault> {
     let any = class
         .realms
         .iter()
@@ -386,161 +374,9 @@ impl State {
             .next()
             .ok_or(Fault::DestinationUnreachable)
     }
-
-    fn enumerate(
-        &mut self,
-        firmware: &Firmware,
-        account: &Account,
-        request: &Request<'_, '_>,
-        name: &str,
-    ) -> Result<Body, Fault> {
-        let body = request
-            .body
-            .filter(|body| body.has_tag_name((ENUMERATION, "Enumerate")))
-            .ok_or(Fault::SchemaValidation)?;
-        if body
-            .children()
-            .any(|child| child.is_element() && child.tag_name().name() == "Filter")
-        {
-            return Err(Fault::UnsupportedFeature);
-        }
-        let mode = match child(body, WSMAN, "EnumerationMode").map(text_of) {
-            None => Mode::Object,
-            Some("EnumerateEPR") => Mode::Reference,
-            Some("EnumerateObjectAndEPR") => Mode::Both,
-            Some(_) => return Err(Fault::UnsupportedFeature),
-        };
-        let kinds = classes::kinds_of(name);
-        // Of a base class, what the account may see; of a class itself, all or AccessDenied.
-        if let Some(class) = classes::find(name) {
-            permitted(account, class)?;
-        }
-        let visible = kinds
-            .into_iter()
-            .filter(|class| permitted(account, class).is_ok());
-        let items = visible
-            .flat_map(|class| self.repository.instances(class, firmware))
-            .collect();
-        let id = self.new_context(mode, items);
-        let mut names = Names::new();
-        let mut text = String::new();
-        names.open(&mut text, ENUMERATION, "EnumerateResponse");
-        names.leaf(&mut text, ENUMERATION, "EnumerationContext", &id);
-        names.close(&mut text, ENUMERATION, "EnumerateResponse");
-        Ok(Body { names, text })
-    }
-
-    fn new_context(&mut self, mode: Mode, items: VecDeque<Instance>) -> String {
-        if self.contexts.len() == MAX_CONTEXTS {
-            self.contexts.pop_front();
-        }
-        let id = format!("{:08X}-0000-0000-0000-000000000000", self.next_context);
-        self.next_context = self.next_context.wrapping_add(0x0100_0000).wrapping_add(1);
-        self.contexts.push_back(Context {
-            id: id.clone(),
-            mode,
-            items,
-        });
-        id
-    }
-
-    /// Takes the context that a Pull or Release names.
-    fn context(&mut self, request: &Request<'_, '_>, verb: &str) -> Result<Context, Fault> {
-        let body = request
-            .body
-            .filter(|body| body.has_tag_name((ENUMERATION, verb)))
-            .ok_or(Fault::SchemaValidation)?;
-        let id = child(body, ENUMERATION, "EnumerationContext")
-            .map(text_of)
-            .ok_or(Fault::SchemaValidation)?;
-        let at = self
-            .contexts
-            .iter()
-            .position(|context| context.id == id)
-            .ok_or(Fault::InvalidEnumerationContext)?;
-        self.contexts
-            .remove(at)
-            .ok_or(Fault::InvalidEnumerationContext)
-    }
-
-    fn release(&mut self, request: &Request<'_, '_>) -> Result<Body, Fault> {
-        self.context(request, "Release")?;
-        Ok(Body {
-            names: Names::new(),
-            text: String::new(),
-        })
-    }
-
-    /// One page: items of one class, however many more the console would take, as real firmware does it.
-    fn pull(&mut self, request: &Request<'_, '_>, knobs: &Knobs) -> Result<Body, Fault> {
-        let asked = match request
-            .body
-            .and_then(|body| child(body, ENUMERATION, "MaxElements"))
-        {
-            // One is what the standard says when nothing is said.
-            None => 1,
-            Some(node) => text_of(node)
-                .parse()
-                .ok()
-                .filter(|most| *most > 0)
-                .ok_or(Fault::SchemaValidation)?,
-        };
-        let mut context = self.context(request, "Pull")?;
-        let most: usize = if knobs.one_item_pages { 1 } else { asked };
-        let first = context.items.front().map(|item| item.class.name);
-        let mut names = Names::new();
-        let mut items = String::new();
-        let mut count = 0;
-        while count < most
-            && let Some(item) = context
-                .items
-                .pop_front_if(|item| Some(item.class.name) == first)
-        {
-            write_item(&mut names, &mut items, context.mode, &item);
-            count += 1;
-        }
-        let ended = context.items.is_empty() && !(knobs.late_end && count > 0);
-        let mut text = String::new();
-        names.open(&mut text, ENUMERATION, "PullResponse");
-        if !ended {
-            let id = self.new_context(context.mode, context.items);
-            names.leaf(&mut text, ENUMERATION, "EnumerationContext", &id);
-        }
-        names.open(&mut text, ENUMERATION, "Items");
-        text.push_str(&items);
-        names.close(&mut text, ENUMERATION, "Items");
-        if ended {
-            names.leaf(&mut text, ENUMERATION, "EndOfSequence", "");
-        }
-        names.close(&mut text, ENUMERATION, "PullResponse");
-        Ok(Body { names, text })
-    }
 }
 
-fn write_item(names: &mut Names, out: &mut String, mode: Mode, item: &Instance) {
-    if mode == Mode::Both {
-        names.open(out, WSMAN, "Item");
-    }
-    if mode != Mode::Reference {
-        write_object(
-            names,
-            out,
-            &classes::uri(item.class.name),
-            item.class.name,
-            &item.properties,
-        );
-    }
-    if mode != Mode::Object {
-        names.open(out, ADDRESSING, "EndpointReference");
-        item.reference().write(names, out);
-        names.close(out, ADDRESSING, "EndpointReference");
-    }
-    if mode == Mode::Both {
-        names.close(out, WSMAN, "Item");
-    }
-}
-
-fn write_object(
+pub(super) fn write_object(
     names: &mut Names,
     out: &mut String,
     uri: &str,
