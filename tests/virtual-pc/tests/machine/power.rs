@@ -1,17 +1,14 @@
-//! A real QEMU with SeaBIOS: power, redirected drives, what the guest does by itself. Skipped
-//! loudly where QEMU is not installed.
-
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-mod support;
+//! A real QEMU with SeaBIOS: power, redirected drives, what the guest does by itself.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{GREETING, Memory, Then, iso};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
+
+use crate::boot_cd::{GREETING, Memory, Then, iso};
+use crate::qemu_missing;
 use virtual_pc::config::Pc;
 use virtual_pc::host::nbd::Server;
 use virtual_pc::host::{BootFrom, Drive, Host, HostEvent, Media, Medium, Screen};
@@ -45,14 +42,6 @@ fn bench(pc: Pc, image: Vec<u8>) -> Bench {
         media,
         _directory: directory,
     }
-}
-
-fn qemu_missing() -> bool {
-    let missing = !Path::new("/usr/bin/qemu-system-x86_64").exists();
-    if missing {
-        eprintln!("SKIPPED: qemu-system-x86_64 is not installed");
-    }
-    missing
 }
 
 fn small() -> Pc {
