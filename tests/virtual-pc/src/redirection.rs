@@ -19,6 +19,7 @@ mod sol;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -40,6 +41,7 @@ pub struct Redirection {
     media: IderMedia,
     sol: SolPort,
     kvm: Option<PathBuf>,
+    fault: Mutex<Option<Fault>>,
 }
 
 impl Redirection {
@@ -48,6 +50,7 @@ impl Redirection {
     pub fn new(firmware: Shared, knobs: Knobs, sol: SolPort, kvm: Option<PathBuf>) -> Self {
         Self {
             media: IderMedia::new(&knobs),
+            fault: Mutex::new(knobs.fault),
             firmware,
             knobs,
             sol,
@@ -58,6 +61,12 @@ impl Redirection {
     /// The drives that the host sees.
     pub fn media(&self) -> &IderMedia {
         &self.media
+    }
+
+    /// Sets the next mishap, or none. It happens once, to the session that gets so far; a session that is already
+    /// beyond the byte has it with the next one that it receives.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// Runs one connection to its end. `peer` is the console's address, for the firmware's log.
@@ -81,6 +90,7 @@ impl Redirection {
                     ticket,
                     knobs: &self.knobs,
                     media: &self.media,
+                    fault: &self.fault,
                 };
                 ider::run(link, rest, shared).await
             }

@@ -9,6 +9,7 @@ mod media;
 mod tests;
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +20,7 @@ pub use counters::{IderCounters, Violation};
 pub use host_models::HostModel;
 pub use media::{Capacity, DriveError, IderMedia, MediaState};
 
-use super::knobs::{FaultKind, Knobs};
+use super::knobs::{Fault, FaultKind, Knobs};
 use super::link::Link;
 use super::opening;
 use crate::firmware::{self, SessionEvent, SessionTicket};
@@ -32,6 +33,7 @@ pub(super) struct Shared<'a> {
     pub(super) ticket: SessionTicket,
     pub(super) knobs: &'a Knobs,
     pub(super) media: &'a IderMedia,
+    pub(super) fault: &'a Mutex<Option<Fault>>,
 }
 
 /// A command that is with the console.
@@ -82,7 +84,6 @@ where
         over: None,
     };
     let mut changes = session.shared.firmware.changes();
-    let mut fault = session.shared.knobs.fault;
     let mut received = rest.len() as u64;
     let mut buffer = Vec::new();
     session.initiator.handle_input(Instant::now(), &rest);
@@ -98,15 +99,17 @@ where
             return Ok(reason);
         }
         let mut most = usize::MAX;
-        if let Some(due) = fault {
+        if let Some(left) = session.shared.fault_in(received) {
             // So that it happens at this very byte.
-            most = usize::try_from(due.at.saturating_sub(received)).unwrap_or(usize::MAX);
-            if most == 0 {
-                fault = None;
-                match due.kind {
-                    FaultKind::Drop => return Ok("cut, as configured"),
-                    FaultKind::Reset => session.initiator.reset(),
-                    FaultKind::Stall { ms } => tokio::time::sleep(Duration::from_millis(ms)).await,
+            most = left;
+            if left == 0 {
+                match session.shared.take_fault() {
+                    Some(FaultKind::Drop) => return Ok("cut, as configured"),
+                    Some(FaultKind::Reset) => session.initiator.reset(),
+                    Some(FaultKind::Stall { ms }) => {
+                        tokio::time::sleep(Duration::from_millis(ms)).await;
+                    }
+                    None => {}
                 }
                 continue;
             }
@@ -140,6 +143,23 @@ where
             }
             _ = changes.changed() => {}
         }
+    }
+}
+
+impl Shared<'_> {
+    /// Bytes until the mishap.
+    fn fault_in(&self, received: u64) -> Option<usize> {
+        let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.map(|fault| usize::try_from(fault.at.saturating_sub(received)).unwrap_or(usize::MAX))
+    }
+
+    fn take_fault(&self) -> Option<FaultKind> {
+        let fault = self
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        fault.map(|fault| fault.kind)
     }
 }
 

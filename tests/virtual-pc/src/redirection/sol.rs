@@ -28,7 +28,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let powered = || firmware.quietly(|firmware| firmware.power() == PowerState::On);
-    let mut line = Line::new(powered());
+    let mut line = Line::new(powered(), Instant::now());
     line.handle_input(Instant::now(), &rest);
     let mut output = port.output();
     let mut changes = firmware.changes();

@@ -38,8 +38,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(powered: bool) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(powered: bool, now: Instant) -> Self {
         Self {
             state: State::Waiting {
                 deadline: now + START_PATIENCE,
