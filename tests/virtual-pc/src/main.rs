@@ -45,7 +45,7 @@ enum Command {
         #[command(subcommand)]
         command: control::Command,
         /// Prints the answer as JSON even where it is text
-        #[arg(long)]
+        #[arg(long, global = true)]
         json: bool,
     },
 }

@@ -5,8 +5,10 @@
 
 mod boot_cd;
 mod console;
+mod controls;
 mod power;
 mod redirected_boot;
+mod witnesses;
 
 fn qemu_missing() -> bool {
     missing("qemu-system-x86_64")
