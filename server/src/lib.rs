@@ -8,5 +8,6 @@ pub mod failure;
 pub mod generate;
 pub mod logging;
 pub mod pc;
+pub mod redirection;
 pub mod serve;
 pub mod session;
