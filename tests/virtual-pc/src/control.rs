@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-pub use command::{Command, Switch};
+pub use command::{Command, Kind, Mishap, Switch};
 
 use crate::pc::Controls;
 

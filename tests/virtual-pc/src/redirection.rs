@@ -37,7 +37,7 @@ use opening::Opened;
 #[derive(Debug)]
 pub struct Redirection {
     firmware: Shared,
-    knobs: Knobs,
+    knobs: Mutex<Knobs>,
     media: IderMedia,
     sol: SolPort,
     kvm: Option<PathBuf>,
@@ -52,7 +52,7 @@ impl Redirection {
             media: IderMedia::new(&knobs),
             fault: Mutex::new(knobs.fault),
             firmware,
-            knobs,
+            knobs: Mutex::new(knobs),
             sol,
             kvm,
         }
@@ -61,6 +61,20 @@ impl Redirection {
     /// The drives that the host sees.
     pub fn media(&self) -> &IderMedia {
         &self.media
+    }
+
+    /// The settings that a session gets which starts now.
+    pub fn knobs(&self) -> Knobs {
+        self.knobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Changes the settings of sessions that start from now on. `max_host_read`, `max_host_write`, `dma` and
+    /// `reattach_wait_ms` belong to the host and stay; `fault` is [`Redirection::set_fault`]'s.
+    pub fn set_knobs(&self, knobs: Knobs) {
+        *self.knobs.lock().unwrap_or_else(PoisonError::into_inner) = knobs;
     }
 
     /// Sets the next mishap, or none. It happens once, to the session that gets so far; a session that is already
@@ -74,8 +88,9 @@ impl Redirection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let mut link = Link::new(stream, &self.knobs);
-        let opened = opening::run(&mut link, &self.firmware, &self.knobs, peer).await;
+        let knobs = self.knobs();
+        let mut link = Link::new(stream, &knobs);
+        let opened = opening::run(&mut link, &self.firmware, &knobs, peer).await;
         // Held ends the session also when this task is dropped in the middle.
         let Some(Opened { held, rest }) = opened else {
             return;
@@ -88,7 +103,7 @@ impl Redirection {
                 let shared = ider::Shared {
                     firmware: &self.firmware,
                     ticket,
-                    knobs: &self.knobs,
+                    knobs: &knobs,
                     media: &self.media,
                     fault: &self.fault,
                 };

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::firmware::SessionKind;
 use crate::pc::Controls;
+use crate::redirection::{Fault, FaultKind};
 
 /// Something to do to a virtual PC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, clap::Subcommand)]
@@ -84,6 +86,24 @@ pub enum Command {
         #[serde(default)]
         change: Option<Value>,
     },
+    /// Shows how redirection differs, or changes some of it for sessions that start later
+    RedirectionKnobs {
+        /// JSON object with the knobs to change
+        #[arg(value_parser = json_object)]
+        #[serde(default)]
+        change: Option<Value>,
+    },
+    /// A mishap in the IDE-R stream, once, in this session or a later one
+    Fault {
+        /// After so many bytes from the console
+        at: u64,
+        /// What happens
+        kind: Mishap,
+        /// How many milliseconds a stall lasts
+        #[arg(long, default_value_t = 5000)]
+        #[serde(default = "five_thousand")]
+        ms: u64,
+    },
     /// Ends the virtual PC
     Quit,
 }
@@ -108,6 +128,22 @@ pub enum Kind {
     Ider,
     /// Keyboard, video, mouse
     Kvm,
+}
+
+/// A mishap in the IDE-R stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mishap {
+    /// The connection is cut
+    Drop,
+    /// The host resets the bus
+    Reset,
+    /// The firmware is silent for a while
+    Stall,
+}
+
+fn five_thousand() -> u64 {
+    5000
 }
 
 fn twenty_five() -> usize {
@@ -184,7 +220,35 @@ impl Command {
                     .with(|firmware| firmware.terminate_session(kind));
                 Ok(json!({ "was_open": was_open }))
             }
-            Command::WsmanKnobs { change } => wsman_knobs(pc, change),
+            Command::WsmanKnobs { change } => {
+                let knobs = changed(&pc.wsman_knobs(), change.as_ref())?;
+                if change.is_some() {
+                    pc.set_wsman_knobs(knobs.clone());
+                }
+                serde_json::to_value(knobs).context("writing the knobs")
+            }
+            Command::RedirectionKnobs { change } => {
+                if change
+                    .as_ref()
+                    .is_some_and(|change| change.get("fault").is_some())
+                {
+                    bail!("mishaps have a command of their own: fault");
+                }
+                let knobs = changed(&pc.redirection().knobs(), change.as_ref())?;
+                if change.is_some() {
+                    pc.redirection().set_knobs(knobs.clone());
+                }
+                serde_json::to_value(knobs).context("writing the knobs")
+            }
+            Command::Fault { at, kind, ms } => {
+                let kind = match kind {
+                    Mishap::Drop => FaultKind::Drop,
+                    Mishap::Reset => FaultKind::Reset,
+                    Mishap::Stall => FaultKind::Stall { ms },
+                };
+                pc.redirection().set_fault(Some(Fault { at, kind }));
+                Ok(Value::Null)
+            }
             Command::Quit => {
                 pc.quit();
                 Ok(Value::Null)
@@ -209,18 +273,17 @@ fn state(pc: &Controls) -> Result<Value> {
 }
 
 /// The knobs as they are with `change` on top.
-fn wsman_knobs(pc: &Controls, change: Option<Value>) -> Result<Value> {
-    let mut knobs = serde_json::to_value(pc.wsman_knobs()).context("writing the knobs")?;
+fn changed<K: Serialize + DeserializeOwned>(knobs: &K, change: Option<&Value>) -> Result<K> {
+    let mut value = serde_json::to_value(knobs).context("writing the knobs")?;
     if let Some(change) = change {
         let change = change
             .as_object()
             .context("the change has to be a JSON object")?;
-        for (name, value) in change {
-            knobs[name] = value.clone();
+        for (name, to) in change {
+            value[name] = to.clone();
         }
-        pc.set_wsman_knobs(serde_json::from_value(knobs.clone()).context("reading the knobs")?);
     }
-    Ok(knobs)
+    serde_json::from_value(value).context("reading the knobs")
 }
 
 #[cfg(test)]

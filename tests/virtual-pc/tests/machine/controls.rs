@@ -121,6 +121,16 @@ async fn mistakes_are_answered_and_the_connection_goes_on() {
         .ok(json!({"command": "wsman-knobs", "change": {"delay_ms": 1}}))
         .await;
     assert_eq!(knobs["delay_ms"], 1);
+    let change = json!({"command": "redirection-knobs", "change": {"bandwidth": 600_000}});
+    assert_eq!(client.ok(change).await["bandwidth"], 600_000);
+    let now = client.ok(json!({"command": "redirection-knobs"})).await;
+    assert_eq!(
+        (&now["bandwidth"], &now["poll_ms"]),
+        (&json!(600_000), &json!(2000))
+    );
+    client
+        .ok(json!({"command": "fault", "at": 100_000, "kind": "drop"}))
+        .await;
     client.ok(json!({"command": "state"})).await;
     pc.shutdown().await;
 }
