@@ -12,6 +12,8 @@ use super::knobs::{Knobs, Segmentation};
 const READ_AT_ONCE: usize = 16 << 10;
 /// With a limited bandwidth, so much time's worth is read at once.
 const SLICE: Duration = Duration::from_millis(5);
+/// How late a timer may be without slowing the line.
+const LATENESS: Duration = Duration::from_millis(20);
 
 /// A byte stream to a console.
 pub(super) struct Link<S> {
@@ -41,12 +43,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let slice = u128::from(self.bandwidth) * SLICE.as_micros() / 1_000_000;
             most = most.min(usize::try_from(slice).unwrap_or(most).max(64));
         }
+        // Without room, a read would take a few dozen bytes at a time.
+        buffer.reserve(most);
         let mut limited = (&mut self.stream).take(u64::try_from(most).unwrap_or(u64::MAX));
         let count = limited.read_buf(buffer).await?;
         let scaled = u64::try_from(count).unwrap_or(0).saturating_mul(1_000_000);
         if let Some(micros) = scaled.checked_div(self.bandwidth) {
-            // What was not used while nothing came is not saved up.
-            self.free_at = self.free_at.max(Instant::now()) + Duration::from_micros(micros);
+            // What was not used while nothing came is not saved up, but for what late timers cost.
+            let earliest = Instant::now().checked_sub(LATENESS).unwrap_or(self.free_at);
+            self.free_at = self.free_at.max(earliest) + Duration::from_micros(micros);
         }
         Ok(count)
     }

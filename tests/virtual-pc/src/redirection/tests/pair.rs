@@ -354,22 +354,19 @@ async fn a_reset_or_a_stall_in_mid_read_loses_nothing() {
 #[tokio::test]
 async fn a_bandwidth_is_kept() {
     let disks = Disks::new();
-    let pc = Pc::new(
-        config("amt12-nuc"),
-        Knobs {
-            bandwidth: 1 << 20,
-            host_models: Vec::new(),
-            ..knobs()
-        },
-    );
+    let knobs = Knobs {
+        bandwidth: 1 << 20,
+        host_models: Vec::new(),
+        ..knobs()
+    };
+    let pc = Pc::new(config("amt12-nuc"), knobs);
     let media = attached(&pc, &disks).await;
     let began = Instant::now();
-    read(&media, DriveSelect::Cd, 0, 256 << 10).await.unwrap();
-    assert!(
-        began.elapsed() >= Duration::from_millis(230),
-        "{:?}",
-        began.elapsed()
-    );
+    read(&media, DriveSelect::Cd, 0, 512 << 10).await.unwrap();
+    let took = began.elapsed();
+    // Half a second; what passes at once at the start, and a busy machine, are left room.
+    assert!(took >= Duration::from_millis(460), "{took:?}");
+    assert!(took < Duration::from_millis(1500), "{took:?}");
 }
 
 #[tokio::test]
