@@ -7,7 +7,7 @@ use amt_wsman::flow::consent::{self, Change, Code, ConsentError, Need, Purpose, 
 use anyhow::{Context, anyhow};
 use serde_json::json;
 use sparetire_builder::cli::Ui;
-use sparetire_builder::exit::{ExitCode, coded};
+use sparetire_builder::exit::{ExitCode, WithCode, coded};
 use tokio::sync::oneshot;
 
 use super::{PcArgs, explained, info, tell_steps};
@@ -43,10 +43,10 @@ pub(super) async fn run(args: &ConsentArgs, ui: Ui) -> anyhow::Result<()> {
     match args.action {
         Action::Status => status(&mut pc, ui).await,
         Action::Start => start(&mut pc, host, ui).await,
-        Action::Code => {
-            let code = read_code().await?;
-            send(&mut pc, code, ui).await
-        }
+        Action::Code => match read_line().await {
+            Ok(line) => send(&mut pc, &line, ui).await,
+            Err(error) => Err(error),
+        },
         Action::Cancel => match consent::cancel(&mut pc, &mut tell_steps(ui)).await {
             Ok(()) => tell(ui, "cancelled", "there is no consent now"),
             Err(error) => Err(explained(error)),
@@ -98,10 +98,10 @@ async fn start(pc: &mut Pc, host: &str, ui: Ui) -> anyhow::Result<()> {
     let mut watch = Watch::new(state);
     loop {
         ui.note("Six digits are on the PC's screen. Code: ");
-        let mut typed = std::pin::pin!(read_code());
-        let code = loop {
+        let mut typed = std::pin::pin!(read_line());
+        let line = loop {
             tokio::select! {
-                code = &mut typed => break code,
+                line = &mut typed => break line?,
                 () = tokio::time::sleep(POLL_EVERY) => {}
             }
             let state = consent::poll(pc).await.map_err(explained)?;
@@ -111,14 +111,14 @@ async fn start(pc: &mut Pc, host: &str, ui: Ui) -> anyhow::Result<()> {
                 Change::Same | Change::Shown => {}
             }
         };
-        let sent = match code {
-            Ok(code) => consent::send_code(pc, code, &mut tell_steps(ui)).await,
-            Err(error) if error.is::<consent::NotACode>() => {
+        let code = match line.parse::<Code>() {
+            Ok(code) => code,
+            Err(error) => {
                 ui.note(error);
                 continue;
             }
-            Err(error) => return Err(error),
         };
+        let sent = consent::send_code(pc, code, &mut tell_steps(ui)).await;
         match sent {
             Ok(_) => return tell(ui, "given", "consent is given"),
             // The code is still there; the device itself limits how often.
@@ -128,7 +128,8 @@ async fn start(pc: &mut Pc, host: &str, ui: Ui) -> anyhow::Result<()> {
     }
 }
 
-async fn send(pc: &mut Pc, code: Code, ui: Ui) -> anyhow::Result<()> {
+async fn send(pc: &mut Pc, line: &str, ui: Ui) -> anyhow::Result<()> {
+    let code: Code = line.parse().code(ExitCode::Usage)?;
     consent::send_code(pc, code, &mut tell_steps(ui))
         .await
         .map_err(explained)?;
@@ -144,7 +145,7 @@ fn tell(ui: Ui, event: &str, text: &str) -> anyhow::Result<()> {
 }
 
 /// A line of standard input. Reading it blocks for as long as a person likes, hence a thread that nobody waits for.
-async fn read_code() -> anyhow::Result<Code> {
+async fn read_line() -> anyhow::Result<String> {
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -162,7 +163,7 @@ async fn read_code() -> anyhow::Result<Code> {
             anyhow!("standard input ended before a code came"),
         ));
     }
-    line.parse().map_err(anyhow::Error::new)
+    Ok(line)
 }
 
 const POLL_EVERY: Duration = Duration::from_secs(2);
