@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 /// A challenge may be this long, in bytes; AMT's are below 200.
 const MAX_CHALLENGE: usize = 4096;
-/// Authenticated tries of one request.
-const MAX_TRIES: u32 = 3;
+/// Answers of one request that may be refused.
+const MAX_REFUSALS: u32 = 3;
 
 /// User name and password.
 #[derive(Clone)]
@@ -306,9 +306,12 @@ pub struct Client {
     challenge: Option<Challenge>,
     /// How often the nonce was used.
     count: u32,
-    tries: u32,
-    /// The nonce of the last answer had been given in reply to this very request.
-    was_fresh: bool,
+    /// An answer went out since the last challenge.
+    answered: bool,
+    /// How many answers of this request were refused.
+    refusals: u32,
+    /// The nonce was given in reply to this very request.
+    is_fresh: bool,
 }
 
 impl Client {
@@ -319,8 +322,9 @@ impl Client {
             credentials,
             challenge: None,
             count: 0,
-            tries: 0,
-            was_fresh: false,
+            answered: false,
+            refusals: 0,
+            is_fresh: false,
         }
     }
 
@@ -332,8 +336,9 @@ impl Client {
 
     /// Says that the next answer is for another request.
     pub fn begin_request(&mut self) {
-        self.tries = 0;
-        self.was_fresh = false;
+        self.answered = false;
+        self.refusals = 0;
+        self.is_fresh = false;
     }
 
     /// The value of the `Authorization` header, or nothing before the first challenge. `client_nonce` has to be random.
@@ -347,7 +352,7 @@ impl Client {
         let challenge = self.challenge.as_ref()?;
         // A nonce is used up long before; starting over at 1 would be taken for a replay.
         self.count = self.count.checked_add(1)?;
-        self.tries = self.tries.saturating_add(1);
+        self.answered = true;
         let count = format!("{:08x}", self.count);
         let client_nonce = hex(&client_nonce);
         let response = response(
@@ -385,19 +390,21 @@ impl Client {
     /// request, which the server may have forgotten without saying so. An answer to a challenge just given that is
     /// refused means wrong credentials.
     pub fn challenged(&mut self, challenge: Challenge) -> Verdict {
-        let authenticated = self.tries > 0;
-        let again = !authenticated || challenge.stale || !self.was_fresh;
-        let spent = self.tries >= MAX_TRIES;
-        if self
+        let refused = std::mem::take(&mut self.answered);
+        if refused {
+            self.refusals += 1;
+        }
+        let again = !refused || challenge.stale || !self.is_fresh;
+        let is_new = self
             .challenge
             .as_ref()
-            .is_none_or(|old| old.nonce != challenge.nonce)
-        {
+            .is_none_or(|old| old.nonce != challenge.nonce);
+        if is_new || self.count == u32::MAX {
             self.count = 0;
         }
         self.challenge = Some(challenge);
-        self.was_fresh = true;
-        if again && !spent {
+        self.is_fresh = true;
+        if again && self.refusals < MAX_REFUSALS {
             Verdict::TryAgain
         } else {
             Verdict::Denied
@@ -699,7 +706,22 @@ mod tests {
                 .unwrap();
             sent += 1;
         }
-        assert_eq!(sent, MAX_TRIES);
+        assert_eq!(sent, MAX_REFUSALS);
+    }
+
+    #[test]
+    fn answers_that_were_never_received_do_not_count_as_refused() {
+        let mut client = Client::new(admin());
+        client.begin_request();
+        client.challenged(challenge(REALM, "one", false, "auth"));
+        for _ in 0..5 {
+            // The connection dropped each time.
+            client
+                .authorize("POST", "/wsman", b"", CLIENT_NONCE)
+                .unwrap();
+        }
+        let stale = challenge(REALM, "two", true, "auth");
+        assert_eq!(client.challenged(stale), Verdict::TryAgain);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Step {
     OpenListener,
     /// Checking that redirection stayed on.
     CheckRedirection,
+    /// Ending a redirection session.
+    TerminateSession,
     /// Taking away a boot source that was chosen before.
     ClearBootSource,
     /// Reading the options of the next boot.
@@ -66,6 +68,7 @@ impl Step {
             Self::SwitchRedirection => "switching redirection on",
             Self::OpenListener => "opening the redirection port",
             Self::CheckRedirection => "checking that redirection stayed on",
+            Self::TerminateSession => "ending the redirection session that is open",
             Self::ClearBootSource => "clearing the boot source",
             Self::ReadBootOptions => "reading the boot options",
             Self::WriteBootOptions => "writing the boot options",

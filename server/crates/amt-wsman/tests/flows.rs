@@ -18,7 +18,9 @@ use amt_wsman::flow::consent::{self, ConsentError};
 use amt_wsman::flow::info::info;
 use amt_wsman::flow::power::{PowerAction, PowerAnswer, PowerError, power};
 use amt_wsman::flow::provisioning::{ProvisioningError, require_provisioned};
-use amt_wsman::flow::redirection::{RedirectionError, Wanted, enable_redirection};
+use amt_wsman::flow::redirection::{
+    RedirectionError, SessionType, Wanted, enable_redirection, terminate_session,
+};
 use amt_wsman::{Blame, Explain, TransportError};
 use support::{answer, begun, device, element, fault, instance, lost, page, returned, run, silent};
 
@@ -183,6 +185,26 @@ fn redirection_forbidden_by_the_bios_is_told_as_such() {
         }
     );
     assert!(error.cure().unwrap().contains("BIOS"));
+}
+
+#[test]
+fn a_stuck_session_can_be_ended() {
+    let method = "AMT_RedirectionService.TerminateSession";
+    let mut device = device([(method, returned(0)), (method, returned(16))]);
+    run(terminate_session(
+        &mut device,
+        SessionType::Serial,
+        &mut silent(),
+    ))
+    .unwrap();
+    assert!(device.transport().sent[0].contains("<h:SessionType>1</h:SessionType>"));
+    let error = run(terminate_session(
+        &mut device,
+        SessionType::Storage,
+        &mut silent(),
+    ))
+    .unwrap_err();
+    assert_eq!(error.blame(), Blame::Refused);
 }
 
 fn opt_in(state: &str) -> Answer {

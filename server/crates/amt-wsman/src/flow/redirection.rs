@@ -68,21 +68,8 @@ pub async fn enable_redirection<T: Transport>(
     let state = service.state_with(wanted.storage, wanted.serial);
     if state != service.state_with(false, false) {
         observer(Step::SwitchRedirection);
-        let method = "RequestStateChange";
-        let output = device
-            .invoke(
-                REDIRECTION_SERVICE.into(),
-                method,
-                &[("RequestedState", Value::Number(state.into()))],
-                Repeat::Safe,
-            )
-            .await?;
-        if let Some(status) = AmtStatus::of(output.return_value) {
-            return Err(RedirectionError::Device(Error {
-                call: Call::Invoke(REDIRECTION_SERVICE, method),
-                cause: Cause::Amt(status),
-            }));
-        }
+        let parameters = [("RequestedState", Value::Number(state.into()))];
+        call(device, "RequestStateChange", &parameters).await?;
     }
     if !service.listener {
         observer(Step::OpenListener);
@@ -98,6 +85,47 @@ pub async fn enable_redirection<T: Transport>(
     match missing(&service, wanted) {
         None => Ok(service),
         Some(what) => Err(RedirectionError::DoesNotStay { what }),
+    }
+}
+
+/// A kind of redirection session; a device has room for one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionType {
+    /// Storage redirection (IDE-R).
+    Storage = 0,
+    /// Serial over LAN.
+    Serial = 1,
+}
+
+/// Ends a session, whoever holds it: for one that is stuck, or held by a console that is gone.
+///
+/// # Errors
+///
+/// When the call fails, or the device refuses.
+pub async fn terminate_session<T: Transport>(
+    device: &mut Device<T>,
+    session: SessionType,
+    observer: &mut Observer<'_>,
+) -> Result<(), Error> {
+    observer(Step::TerminateSession);
+    let parameters = [("SessionType", Value::Number(session as u64))];
+    call(device, "TerminateSession", &parameters).await
+}
+
+async fn call<T: Transport>(
+    device: &mut Device<T>,
+    method: &'static str,
+    parameters: &[(&str, Value<'_>)],
+) -> Result<(), Error> {
+    let output = device
+        .invoke(REDIRECTION_SERVICE.into(), method, parameters, Repeat::Safe)
+        .await?;
+    match AmtStatus::of(output.return_value) {
+        None => Ok(()),
+        Some(status) => Err(Error {
+            call: Call::Invoke(REDIRECTION_SERVICE, method),
+            cause: Cause::Amt(status),
+        }),
     }
 }
 
