@@ -179,7 +179,7 @@ impl Firmware {
         self.record(now, Event::remote_diagnostics(code + u8::from(ended)));
     }
 
-    /// What a session has to know; also wakes through [`Shared::changes`].
+    /// What a session has to know; also wakes through `Shared::changes`.
     pub fn session_event(&mut self, ticket: SessionTicket) -> Option<SessionEvent> {
         self.redirection.event(ticket)
     }
