@@ -10,6 +10,7 @@
 
 mod accounts;
 mod boot;
+mod boot_tables;
 mod config;
 mod consent;
 mod counters;
@@ -29,9 +30,11 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 pub use boot::{
-    BOOT_FLAGS, Boot, BootCapabilities, BootFlag, BootFlagRow, BootFlags, BootPlan, BootPut,
-    BootRefusal, BootReturn, BootSettings, BootSource, IderDevice, ROLE_NEXT_SINGLE_USE,
+    Boot, BootPlan, BootPut, BootRefusal, BootReturn, BootSettings, ROLE_NEXT_SINGLE_USE,
     ROLE_NOT_NEXT,
+};
+pub use boot_tables::{
+    BOOT_FLAGS, BootCapabilities, BootFlag, BootFlagRow, BootFlags, BootSource, IderDevice,
 };
 pub use config::{Config, ControlMode, Epoch};
 pub use consent::{ConsentReturn, ConsentState, ConsentTimes};

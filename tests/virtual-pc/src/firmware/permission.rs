@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::boot::{self, BootPut, BootRefusal, BootReturn, BootSettings, BootSource};
+use super::boot::{self, BootPut, BootRefusal, BootReturn, BootSettings};
+use super::boot_tables::BootSource;
 use super::consent::{self, ConsentReturn, ConsentState, ConsentTimes};
 use super::{
     Action, Config, ConsentPolicy, ConsentUse, ControlMode, Firmware, PowerState, SessionEvent,

@@ -237,6 +237,29 @@ fn an_account_has_its_realms_and_no_others() {
 }
 
 #[test]
+fn a_local_account_does_not_log_in_from_the_network() {
+    let mut bench = Bench::new(|_| {});
+    let local = AclEntry {
+        access: AccessPermission::Local,
+        ..entry("local", &[3])
+    };
+    let handle = bench.firmware.add_acl_entry(local.clone()).unwrap();
+    let log_in = |bench: &mut Bench| {
+        bench
+            .firmware
+            .check_password(bench.now, "local", "Hd!12345")
+            .is_ok()
+    };
+    assert!(!log_in(&mut bench));
+    let network = AclEntry {
+        access: AccessPermission::Network,
+        ..local
+    };
+    bench.firmware.update_acl_entry(handle, network).unwrap();
+    assert!(log_in(&mut bench));
+}
+
+#[test]
 fn entries_are_checked_counted_changed_and_removed() {
     let mut bench = Bench::new(|_| {});
     for name in [

@@ -399,41 +399,71 @@ async fn a_quality_that_was_not_offered_is_refused() {
     ));
 }
 
-#[tokio::test]
-async fn over_tls_a_connection_is_remembered_until_the_account_changes() {
-    let bench = Bench::new(|_| {});
-    let entry = crate::firmware::AclEntry {
+/// An account beside the administrator, with these realms.
+fn helpdesk(realms: &[u32]) -> crate::firmware::AclEntry {
+    crate::firmware::AclEntry {
         user: "helpdesk".into(),
         ha1: crate::firmware::Ha1::of("helpdesk", REALM, PASSWORD),
-        realms: Realms::from_numbers([13]).unwrap(),
+        realms: Realms::from_numbers(realms.iter().copied()).unwrap(),
         access: crate::firmware::AccessPermission::Both,
-    };
-    let handle = bench
-        .firmware
-        .with(|firmware| firmware.add_acl_entry(entry))
-        .unwrap();
-    let server = bench.server();
+    }
+}
+
+#[tokio::test]
+async fn over_tls_a_connection_is_remembered_until_the_account_changes() {
+    type Change = fn(&mut Firmware, u32);
+    let changes: [Change; 3] = [
+        |firmware, handle| firmware.remove_acl_entry(handle).unwrap(),
+        |firmware, handle| firmware.enable_acl_entry(handle, false).unwrap(),
+        |firmware, handle| {
+            let entry = helpdesk(&[13, 5]);
+            firmware.update_acl_entry(handle, entry).unwrap();
+        },
+    ];
+    for change in changes {
+        let bench = Bench::new(|_| {});
+        let handle = bench
+            .firmware
+            .with(|firmware| firmware.add_acl_entry(helpdesk(&[13])))
+            .unwrap();
+        let server = bench.server();
+        let credentials = challenged(&server).await;
+        let ha1 = md5(&format!("helpdesk:{REALM}:{PASSWORD}"));
+        let ha2 = md5("POST:/wsman");
+        let nonce = &credentials.nonce;
+        let response = md5(&format!(
+            "{ha1}:{nonce}:00000001:0123456789abcdef:auth:{ha2}"
+        ));
+        let header = credentials
+            .header(&response)
+            .replace("\"admin\"", "\"helpdesk\"");
+        let mut client = Client::connect(&server, true);
+        client.send(&request(Some(&header), &body())).await;
+        client.reply().await;
+        client.send(&request(None, &body())).await;
+        client.reply().await;
+        bench.firmware.with(|firmware| change(firmware, handle));
+        client.send(&request(None, &body())).await;
+        let reply = String::from_utf8(client.rest().await).unwrap();
+        assert!(refused(&reply), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_for_another_page_are_refused() {
+    let server = Bench::new(|_| {}).server();
     let credentials = challenged(&server).await;
-    let ha1 = md5(&format!("helpdesk:{REALM}:{PASSWORD}"));
+    let ha1 = md5(&format!("admin:{REALM}:{PASSWORD}"));
+    let ha2 = md5("POST:/other");
+    let nonce = &credentials.nonce;
     let response = md5(&format!(
-        "{ha1}:{}:00000001:0123456789abcdef:auth:{}",
-        credentials.nonce,
-        md5("POST:/wsman")
+        "{ha1}:{nonce}:00000001:0123456789abcdef:auth:{ha2}"
     ));
     let header = credentials
         .header(&response)
-        .replace("\"admin\"", "\"helpdesk\"");
-    let mut client = Client::connect(&server, true);
-    client.send(&request(Some(&header), &body())).await;
-    client.reply().await;
-    client.send(&request(None, &body())).await;
-    client.reply().await;
-    bench
-        .firmware
-        .with(|firmware| firmware.remove_acl_entry(handle))
-        .unwrap();
-    client.send(&request(None, &body())).await;
-    assert!(refused(&String::from_utf8(client.rest().await).unwrap()));
+        .replace("uri=\"/wsman\"", "uri=\"/other\"");
+    let reply = exchange(&server, &request(Some(&header), &body())).await;
+    assert!(refused(&reply), "{reply}");
 }
 
 #[tokio::test]

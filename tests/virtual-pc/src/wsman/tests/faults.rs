@@ -229,6 +229,14 @@ fn parameters_that_are_missing_or_malformed_are_faults_with_details() {
 }
 
 #[test]
+fn the_smallest_envelope_limit_of_the_standard_is_accepted() {
+    let mut bench = Bench::new(|_| {});
+    let limit = "<w:MaxEnvelopeSize>50000</w:MaxEnvelopeSize>";
+    let answer = bench.send(GET, &uri("CIM_Chassis"), limit, "");
+    assert_eq!(answer.status, 200, "{}", answer.envelope);
+}
+
+#[test]
 fn an_empty_source_is_rejected() {
     let mut bench = Bench::new(|_| {});
     let answer = bench.invoke("CIM_BootConfigSetting", "ChangeBootOrder", "<Source/>");
