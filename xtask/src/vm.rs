@@ -51,6 +51,10 @@ enum Bench {
     Stage1Reads,
     /// Peak RAM of stage one against twice the image plus 128 MiB
     BootRam,
+    /// Time and rate of redirected reads on loopback, beside a bare socket
+    Ider,
+    /// 1,000 redirection sessions at 600 KB/s in one process
+    IderScale,
 }
 
 /// The command `vm`.
@@ -95,12 +99,20 @@ pub(crate) fn demo(options: &DemoOptions) -> Result<ExitCode> {
 
 /// The command `bench`.
 pub(crate) fn bench(options: &BenchOptions) -> Result<ExitCode> {
-    let ready = setup::ready()?;
-    let what = match options.what {
-        Bench::Stage1Reads => "bench-reads",
-        Bench::BootRam => "bench-ram",
-    };
-    status(&mut vm_tests(&ready, what))
+    match options.what {
+        Bench::Stage1Reads => status(&mut vm_tests(&setup::ready()?, "bench-reads")),
+        Bench::BootRam => status(&mut vm_tests(&setup::ready()?, "bench-ram")),
+        // No virtual machine, so no set-up.
+        Bench::Ider => status(&mut ider_bench("commands")),
+        Bench::IderScale => status(&mut ider_bench("scale")),
+    }
+}
+
+fn ider_bench(what: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(tree::root()).args(["bench", "--quiet"]);
+    command.args(["--package", "sparetire", "--bench", "ider", "--", what]);
+    command
 }
 
 fn vm_tests(ready: &Ready, subcommand: &str) -> Command {
