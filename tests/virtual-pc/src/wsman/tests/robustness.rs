@@ -1,9 +1,10 @@
-//! Hostile envelopes: always a reply that is well-formed, never a panic, never a change.
+//! Hostile envelopes, heads and header fields: an answer that is well-formed or none, never a panic.
 
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
+use super::super::{digest, http};
 use super::*;
 
 fn whole() -> String {
@@ -66,5 +67,40 @@ proptest! {
         let end = (at + new.len().max(1)).min(bytes.len());
         bytes.splice(at..end, new);
         answer(&bytes);
+    }
+
+    #[test]
+    fn any_head_is_read_refused_or_waited_for(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(Some((head, end))) = http::head(&bytes) {
+            prop_assert!(end <= bytes.len() && head.length <= http::MAX_BODY);
+        }
+    }
+
+    #[test]
+    fn any_authorization_field_is_read_or_refused(text in "(Digest )?[ -~é]{0,120}") {
+        if let Some(parsed) = digest::Authorization::parse(&text) {
+            prop_assert!(parsed.user.len() <= text.len());
+        }
+    }
+
+    #[test]
+    fn whatever_the_chunks_the_body_comes_out_again(
+        body in proptest::collection::vec(any::<u8>(), 0..2000),
+        sizes in proptest::collection::vec(0usize..3000, 1..20),
+    ) {
+        let mut sizes = sizes.into_iter().cycle();
+        let bytes = http::reply(200, 0, "1", false, &body, |_| sizes.next().unwrap());
+        let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+        let mut rest = &bytes[head + 4..];
+        let mut decoded = Vec::new();
+        while !rest.starts_with(b"0\r\n") {
+            let size = usize::from_str_radix(str::from_utf8(&rest[..4]).unwrap(), 16).unwrap();
+            prop_assert_eq!(&rest[4..6], b"\r\n");
+            decoded.extend_from_slice(&rest[6..6 + size]);
+            prop_assert_eq!(&rest[6 + size..8 + size], b"\r\n");
+            rest = &rest[8 + size..];
+        }
+        prop_assert_eq!(rest, b"0\r\n\r\n");
+        prop_assert_eq!(decoded, body);
     }
 }
