@@ -247,21 +247,24 @@ impl Shell {
                     Event::Closed => {}
                 }
             }
-            if to_firmware.is_empty() {
-                match console.poll_transmit() {
-                    Some(bytes) => to_firmware = Pending { bytes, sent: 0 },
-                    None if console.is_over() => {
-                        // The host's last words; a terminal that does not take them is not waited for.
-                        let words = printed.write_all(to_terminal.rest());
-                        let _ = timeout(FAREWELL, words).await;
-                        return if asked {
-                            EndReason::Asked
-                        } else {
-                            EndReason::Closed
-                        };
-                    }
-                    None => {}
+            if console.is_over() {
+                if !to_firmware.is_empty() {
+                    // The peer takes no more; the end of the session cannot be said in the middle of a message.
+                    while console.poll_transmit().is_some() {}
                 }
+                // The host's last words; a terminal that does not take them is not waited for.
+                let words = printed.write_all(to_terminal.rest());
+                let _ = timeout(FAREWELL, words).await;
+                return if asked {
+                    EndReason::Asked
+                } else {
+                    EndReason::Closed
+                };
+            }
+            if to_firmware.is_empty()
+                && let Some(bytes) = console.poll_transmit()
+            {
+                to_firmware = Pending { bytes, sent: 0 };
             }
             if !asked && *self.stop.borrow() {
                 asked = true;
@@ -278,6 +281,7 @@ impl Shell {
                     Err(error) => return EndReason::Io(Arc::new(error)),
                 },
                 length = writer.write(to_firmware.rest()), if !to_firmware.is_empty() => match length {
+                    Ok(0) => return EndReason::HungUp,
                     Ok(length) => {
                         to_firmware.through(length);
                         Ok(())

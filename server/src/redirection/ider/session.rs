@@ -102,13 +102,17 @@ impl Session<'_> {
                     return asked.unwrap_or(End::Lost(loss));
                 }
             }
+            if console.is_over() {
+                if output.sent < output.bytes.len() {
+                    // The peer takes no more; the end of the session cannot be said in the middle of a message.
+                    while console.poll_transmit().is_some() {}
+                }
+                return asked.unwrap_or(End::Lost(Loss::Closed));
+            }
             if output.bytes.len() == output.sent {
                 console.recycle(std::mem::take(&mut output.bytes));
                 output.sent = 0;
                 output.progress = now;
-                if console.is_over() {
-                    return asked.unwrap_or(End::Lost(Loss::Closed));
-                }
                 match console.poll_transmit() {
                     Some(bytes) => output.bytes = bytes,
                     None => {

@@ -249,6 +249,21 @@ async fn firmware_that_takes_nothing_is_a_loss() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_end_does_not_wait_for_a_peer_that_takes_nothing() {
+    let (mut config, _calls) = config(Some(cd(4 << 20)));
+    let (dial, mut calls) = super::firmware::inside(4096);
+    config.dial = dial;
+    let handle = IderServer::spawn(config).unwrap();
+    let (mut firmware, _) = Firmware::attach(call(&mut calls).await).await;
+    firmware.command(CD, &read_10(0, 64)).await;
+    firmware.receive(100).await;
+    let asked = tokio::time::Instant::now();
+    handle.end();
+    assert!(matches!(handle.ended().await, EndReason::Asked));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+}
+
 #[tokio::test]
 async fn refused_drives_are_a_failure() {
     let (handle, mut calls) = spawn(|_| {});

@@ -7,7 +7,11 @@ use crate::redirection::sol::{EndReason, Sol, State, spawn};
 
 /// A running session and its firmware's end.
 async fn running() -> (Sol, Firmware<DuplexStream>) {
-    let (near, far) = duplex(1 << 20);
+    running_over(1 << 20).await
+}
+
+async fn running_over(buffer: usize) -> (Sol, Firmware<DuplexStream>) {
+    let (near, far) = duplex(buffer);
     let sol = spawn(near, Vec::new(), Options::default());
     let mut firmware = Firmware::new(far);
     let start = firmware.receive(24).await;
@@ -114,4 +118,14 @@ async fn output_that_nobody_reads_is_dropped_from_its_front() {
     // What was already in the stream came first, then a gap, then the newest.
     let kept = 256 << 10;
     assert_eq!(rest[rest.len() - kept..], sent[sent.len() - kept..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_does_not_wait_for_firmware_that_takes_nothing() {
+    let (mut sol, _firmware) = running_over(64).await;
+    sol.terminal.write_all(&[b'x'; 10_000]).await.unwrap();
+    let asked = tokio::time::Instant::now();
+    sol.control.end();
+    assert!(matches!(sol.control.ended().await, EndReason::Asked));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(10));
 }
