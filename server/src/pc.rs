@@ -11,13 +11,20 @@ use crate::amt::{self, Pc};
 use crate::failure::advise;
 
 mod bios;
+mod boot;
 mod consent;
 mod info;
 mod power;
+mod sol;
 
 /// What can be done with a PC.
 #[derive(Debug, clap::Subcommand)]
 pub enum PcCommand {
+    /// Boot a PC from an image, from whatever state it is in
+    ///
+    /// Stage one goes over storage redirection (IDE-R), fetches the image over HTTP, and starts it. Exits with 0 when the PC
+    /// was handed off to the image. However it ends, the PC's next start is a plain one; Ctrl-C says how the PC is left.
+    Boot(Box<boot::BootArgs>),
     /// Show what a PC is and can: versions, state, redirection, consent, hardware
     Info(info::InfoArgs),
     /// Show or change a PC's power state
@@ -26,6 +33,8 @@ pub enum PcCommand {
     Consent(consent::ConsentArgs),
     /// Start a PC into its BIOS set-up, once
     Bios(bios::BiosArgs),
+    /// Use a PC's serial line (SOL) in this terminal
+    Sol(sol::SolArgs),
 }
 
 /// Which PC, and as whom.
@@ -37,6 +46,9 @@ pub struct PcArgs {
     /// Port of its WS-Management
     #[arg(long, value_name = "PORT", default_value_t = amt::dial::Protection::Plain.wsman_port())]
     pub port: u16,
+    /// Port of its redirection (IDE-R, SOL, KVM)
+    #[arg(long, value_name = "PORT", default_value_t = amt::dial::Protection::Plain.redirection_port())]
+    pub redirection_port: u16,
     /// As whom to log in.
     #[command(flatten)]
     pub credentials: CredentialArgs,
@@ -92,12 +104,19 @@ impl PcArgs {
 ///
 /// When the PC cannot be reached, refuses, or fails at it.
 pub fn run(command: PcCommand, ui: Ui) -> anyhow::Result<()> {
+    let command = match command {
+        // These two have threads of their own.
+        PcCommand::Boot(args) => return boot::run(&args, ui),
+        PcCommand::Sol(args) => return sol::run(&args, ui),
+        command => command,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
     runtime.block_on(async {
         match command {
+            PcCommand::Boot(_) | PcCommand::Sol(_) => Ok(()),
             PcCommand::Info(args) => info::run(&args, ui).await,
             PcCommand::Power(args) => power::run(&args, ui).await,
             PcCommand::Consent(args) => consent::run(&args, ui).await,
@@ -145,6 +164,7 @@ mod tests {
         PcArgs {
             host: host.to_owned(),
             port: 16992,
+            redirection_port: 16994,
             credentials,
         }
         .endpoint()

@@ -137,7 +137,7 @@ pub fn run(command: SessionCommand, ui: Ui) -> anyhow::Result<()> {
     })
 }
 
-fn target(text: &str) -> Result<Target, &'static str> {
+pub(crate) fn target(text: &str) -> Result<Target, &'static str> {
     text.parse().map_err(|()| "not one of ram, usb, disk")
 }
 
