@@ -247,6 +247,7 @@ impl<D: Dial> HttpTransport<D> {
             })?;
         match self.digest.challenged(challenge) {
             Verdict::TryAgain => Ok(()),
+            Verdict::Forgotten => Err(TransportError::ForgetsChallenges { peer: peer() }),
             Verdict::Denied => Err(TransportError::BadCredentials {
                 peer: peer(),
                 user: self.digest.user().to_owned(),

@@ -156,7 +156,12 @@ async fn a_server_that_calls_every_nonce_stale_is_given_up() {
     let amt = Amt::start(|number, _| unauthorized(&format!("n{number}"), true));
     let mut client = client(&amt, timing());
     let error = post(&mut client, Repeat::Safe).await.unwrap_err();
-    assert!(matches!(error, TransportError::BadCredentials { .. }));
+    assert_eq!(
+        error,
+        TransportError::ForgetsChallenges {
+            peer: amt.address.to_string()
+        }
+    );
     assert_eq!(amt.seen().len(), 4);
 }
 

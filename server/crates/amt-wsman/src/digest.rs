@@ -297,6 +297,8 @@ pub enum Verdict {
     TryAgain,
     /// The credentials are not accepted. Trying more often locks the account.
     Denied,
+    /// The server forgets each challenge before its answer arrives. Says nothing about the credentials.
+    Forgotten,
 }
 
 /// The client's side over many requests and connections.
@@ -404,10 +406,10 @@ impl Client {
         }
         self.challenge = Some(challenge);
         self.is_fresh = true;
-        if again && self.refusals < MAX_REFUSALS {
-            Verdict::TryAgain
-        } else {
-            Verdict::Denied
+        match (again, self.refusals < MAX_REFUSALS) {
+            (false, _) => Verdict::Denied,
+            (true, true) => Verdict::TryAgain,
+            (true, false) => Verdict::Forgotten,
         }
     }
 }
@@ -698,8 +700,12 @@ mod tests {
         let mut sent = 0;
         for number in 0.. {
             let nonce = format!("n{number}");
-            if client.challenged(challenge(REALM, &nonce, true, "auth")) == Verdict::Denied {
-                break;
+            match client.challenged(challenge(REALM, &nonce, true, "auth")) {
+                Verdict::TryAgain => {}
+                verdict => {
+                    assert_eq!(verdict, Verdict::Forgotten);
+                    break;
+                }
             }
             client
                 .authorize("POST", "/wsman", b"", CLIENT_NONCE)

@@ -82,6 +82,12 @@ pub enum TransportError {
         /// The user name that was tried.
         user: String,
     },
+    /// The device calls every answer to its challenges outdated.
+    #[error("{peer} forgets its challenges before they can be answered")]
+    ForgetsChallenges {
+        /// Address and port.
+        peer: String,
+    },
     /// The connection broke while an answer was due; whether the request was carried out is unknown.
     #[error("the connection to {peer} broke before an answer came ({why})")]
     Lost {
@@ -155,6 +161,9 @@ impl Explain for TransportError {
             Self::BadCredentials { .. } => {
                 "check user and password; after several wrong ones AMT refuses right ones as well, so wait some minutes \
                  before the next try"
+            }
+            Self::ForgetsChallenges { .. } => {
+                "try again in a minute; another console may be talking to this PC all the time"
             }
             Self::Lost { .. } => {
                 "look at the PC's state first (`pc info`), then try again: AMT drops connections while the power state or \
