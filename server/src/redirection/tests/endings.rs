@@ -190,6 +190,7 @@ async fn a_session_that_reads_nothing_ends_when_idle() {
         config.limits.idle = Some(Duration::from_secs(60));
     });
     let (mut firmware, _) = Firmware::attach(call(&mut calls).await).await;
+    tokio::time::advance(Duration::from_secs(30)).await;
     let begun = tokio::time::Instant::now();
     firmware.read(CD, 0, 1).await;
     for _ in 0..5 {
