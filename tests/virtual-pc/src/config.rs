@@ -65,6 +65,8 @@ impl Config {
         let amt = Amt {
             wsman_port: 0,
             redirection_port: 0,
+            wsman_tls_port: 0,
+            redirection_tls_port: 0,
             ..Amt::default()
         };
         Config {

@@ -10,6 +10,7 @@ pub mod host;
 mod network;
 mod pc;
 pub mod redirection;
+mod tls;
 pub mod wsman;
 
-pub use pc::{Addresses, Controls, VirtualPc};
+pub use pc::{Addresses, Controls, TlsAddresses, VirtualPc};

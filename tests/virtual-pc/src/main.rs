@@ -104,6 +104,8 @@ async fn plug_in(file: Option<&Path>, any_port: bool) -> Result<()> {
     if any_port {
         config.amt.wsman_port = 0;
         config.amt.redirection_port = 0;
+        config.amt.wsman_tls_port = 0;
+        config.amt.redirection_tls_port = 0;
     }
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut hang_up = signal(SignalKind::hangup()).context("waiting for signals")?;

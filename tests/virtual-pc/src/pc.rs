@@ -4,8 +4,8 @@
 //! what happens: the guest resets itself, drives come and go, QEMU is lost.
 
 mod media;
+mod ports;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::control;
@@ -26,8 +25,9 @@ use crate::firmware::{
 use crate::host::nbd::Server as BlockServer;
 use crate::host::{BootFrom, Drive, Host, HostEvent, MachineError, NotPrinted, Screen, keys};
 use crate::network::Cable;
-use crate::redirection::{GuestSerial, Listener, MediaState, Redirection, serial_port};
+use crate::redirection::{GuestSerial, MediaState, Redirection, serial_port};
 use crate::wsman;
+use ports::Ports;
 
 /// How long a boot from a redirected drive waits for the drive to appear, while a session is open.
 const DRIVE_PATIENCE: Duration = Duration::from_secs(15);
@@ -39,10 +39,24 @@ pub struct Addresses {
     pub wsman: SocketAddr,
     /// Redirection.
     pub redirection: SocketAddr,
+    /// The same over TLS, if configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsAddresses>,
     /// The control socket.
     pub control: PathBuf,
     /// The display as VNC, while the PC is on.
     pub vnc: PathBuf,
+}
+
+/// Where the firmware speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TlsAddresses {
+    /// WS-MAN over HTTPS.
+    pub wsman: SocketAddr,
+    /// Redirection.
+    pub redirection: SocketAddr,
+    /// SHA-256 of the certificate in hexadecimal digits.
+    pub fingerprint: String,
 }
 
 /// A virtual PC. Dropping it removes all of it, QEMU included.
@@ -92,15 +106,7 @@ impl VirtualPc {
         ));
         let service = wsman::Service::new(firmware.clone(), &config.classes, config.wsman.clone())
             .context("reading section classes")?;
-        let bind = |port| SocketAddr::new(config.listen, port);
-        let wsman_address = bind(config.amt.wsman_port);
-        let wsman_socket = TcpListener::bind(wsman_address)
-            .await
-            .with_context(|| format!("listening for WS-MAN on {wsman_address}"))?;
-        let redirection_address = bind(config.amt.redirection_port);
-        let listener = Listener::bind(redirection_address)
-            .await
-            .with_context(|| format!("listening for redirection on {redirection_address}"))?;
+        let ports = Ports::bind(&config).await?;
         let control_path = config
             .control_socket
             .clone()
@@ -114,11 +120,11 @@ impl VirtualPc {
                 .context("making a socket for a redirected drive")?;
             block_servers.push(server);
         }
+        let (wsman, redirection_address) = ports.addresses()?;
         let addresses = Addresses {
-            wsman: wsman_socket
-                .local_addr()
-                .context("asking for the WS-MAN port")?,
-            redirection: listener.address(),
+            wsman,
+            redirection: redirection_address,
+            tls: ports.tls_addresses()?,
             control: control_path,
             vnc: host.vnc(),
         };
@@ -136,14 +142,13 @@ impl VirtualPc {
         let controls = Controls {
             parts: Arc::clone(&parts),
         };
-        let tasks = vec![
+        let mut tasks = ports.serve(&parts);
+        tasks.extend([
             tokio::spawn(run_firmware_timers(parts.firmware.clone())),
             tokio::spawn(pass_serial(parts.host.serial().clone(), guest)),
-            tokio::spawn(serve_wsman(wsman_socket, Arc::clone(&parts))),
-            tokio::spawn(serve_redirection(listener, Arc::clone(&parts))),
             tokio::spawn(control::serve(control_socket, controls.clone())),
             tokio::spawn(run(Arc::clone(&parts), events, block_servers)),
-        ];
+        ]);
         let pc = VirtualPc {
             controls,
             tasks,
@@ -198,6 +203,8 @@ impl Drop for VirtualPc {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         self.controls.parts.host.destroy();
+        // It may lie outside of our directory. Nobody can be waiting for it.
+        let _ = std::fs::remove_file(&self.addresses().control);
     }
 }
 
@@ -382,41 +389,6 @@ async fn pass_serial(serial: crate::host::Serial, mut guest: GuestSerial) {
         }
     };
     tokio::join!(print, type_in);
-}
-
-async fn serve_wsman(socket: TcpListener, parts: Arc<Parts>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    // Small answers must not wait for acknowledgements.
-                    let _ = stream.set_nodelay(true);
-                    let stream = parts.cable.wrap(stream);
-                    let server = Arc::clone(&parts.wsman);
-                    connections.spawn(async move {
-                        if let Err(error) = server.connection(stream, false).await {
-                            tracing::debug!(%peer, %error, "a WS-MAN connection ended");
-                        }
-                    });
-                }
-                // Out of descriptors, or a connection gone before it was accepted.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn serve_redirection(listener: Listener, parts: Arc<Parts>) {
-    let cable = parts.redirection_cable.clone();
-    let accept = move |stream| {
-        let stream = cable.wrap(stream);
-        async { io::Result::Ok(stream) }
-    };
-    listener
-        .run_with(Arc::clone(&parts.redirection), accept)
-        .await;
 }
 
 /// Does what the firmware says and tells it what happens. Owns the block servers: they end with it.

@@ -24,6 +24,12 @@ pub struct Amt {
     pub wsman_port: u16,
     /// Port of redirection; 0: any.
     pub redirection_port: u16,
+    /// Open the TLS ports as well.
+    pub tls: bool,
+    /// Port of WS-MAN over TLS; 0: any.
+    pub wsman_tls_port: u16,
+    /// Port of redirection over TLS; 0: any.
+    pub redirection_tls_port: u16,
     /// Admin or client control mode.
     pub control_mode: ControlMode,
     /// What needs the user's consent in admin control mode; the profile's default if absent.
@@ -76,6 +82,9 @@ impl Default for Amt {
             users: Vec::new(),
             wsman_port: 16992,
             redirection_port: 16994,
+            tls: false,
+            wsman_tls_port: 16993,
+            redirection_tls_port: 16995,
             control_mode: ControlMode::Admin,
             consent: None,
             consent_can_change: true,

@@ -20,6 +20,7 @@ async fn start(profile: &str) -> VirtualPc {
     let free = Config::on_free_ports();
     let amt = Amt {
         profile: profile.into(),
+        tls: true,
         ..free.amt.clone()
     };
     let pc = Pc {
@@ -31,6 +32,15 @@ async fn start(profile: &str) -> VirtualPc {
 
 /// One WS-MAN request by curl; the reply's body, or curl's complaint.
 async fn curl(pc: &VirtualPc, password: &str, envelope: String) -> Result<String, String> {
+    curl_at(
+        &format!("http://{}/wsman", pc.addresses().wsman),
+        password,
+        envelope,
+    )
+    .await
+}
+
+async fn curl_at(url: &str, password: &str, envelope: String) -> Result<String, String> {
     let mut child = Command::new("curl")
         .args([
             "--silent",
@@ -46,7 +56,7 @@ async fn curl(pc: &VirtualPc, password: &str, envelope: String) -> Result<String
             "Content-Type: application/soap+xml;charset=UTF-8",
         ])
         .args(["--data-binary", "@-"])
-        .arg(format!("http://{}/wsman", pc.addresses().wsman))
+        .args(["--insecure", url])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -128,6 +138,28 @@ async fn curl_with_a_wrong_password_is_turned_away() {
     let counters = pc.controls().snapshot().counters;
     assert!(counters.wrong_credentials > 0, "{counters:?}");
     assert!(!*pc.controls().host().powered().borrow());
+    pc.shutdown().await;
+}
+
+#[tokio::test]
+async fn curl_speaks_tls_with_it() {
+    if missing("curl") {
+        return;
+    }
+    let pc = start("amt16").await;
+    let tls = pc.addresses().tls.clone().unwrap();
+    assert_eq!(tls.fingerprint.len(), 64);
+    let class = "http://intel.com/wbem/wscim/1/amt-schema/1/AMT_GeneralSettings";
+    let get = envelope(
+        "http://schemas.xmlsoap.org/ws/2004/09/transfer/Get",
+        class,
+        "",
+        "",
+    );
+    let reply = curl_at(&format!("https://{}/wsman", tls.wsman), "P@ssw0rd", get)
+        .await
+        .unwrap();
+    assert!(reply.contains("HostName>virtual-pc<"), "{reply}");
     pc.shutdown().await;
 }
 
