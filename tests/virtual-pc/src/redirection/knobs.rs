@@ -150,3 +150,37 @@ pub enum AttachAnswer {
     /// Nothing at all.
     Silent,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_it_can_stand_in_a_file() {
+        let text = r#"
+            bandwidth = 600_000
+            round_trip_ms = 20
+            host_models = ["bios", "probe"]
+            silence = "heartbeats-only"
+            attach = "refuse"
+            fault = { at = 1000, kind = { stall = { ms = 5 } } }
+            segmentation = { pieces = { bytes = 1, gap_ms = 2 } }
+        "#;
+        let knobs: Knobs = toml::from_str(text).unwrap();
+        assert_eq!((knobs.bandwidth, knobs.round_trip_ms), (600_000, 20));
+        assert_eq!(knobs.host_models, [HostModel::Bios, HostModel::Probe]);
+        assert_eq!(
+            (knobs.silence, knobs.attach),
+            (Silence::HeartbeatsOnly, AttachAnswer::Refuse)
+        );
+        let kind = FaultKind::Stall { ms: 5 };
+        assert_eq!(knobs.fault, Some(Fault { at: 1000, kind }));
+        let pieces = Segmentation::Pieces {
+            bytes: 1,
+            gap_ms: 2,
+        };
+        assert_eq!(knobs.segmentation, pieces);
+        assert_eq!(toml::from_str::<Knobs>("").unwrap(), Knobs::default());
+        assert!(toml::from_str::<Knobs>("bandwith = 1").is_err());
+    }
+}

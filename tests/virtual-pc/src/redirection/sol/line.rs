@@ -256,3 +256,99 @@ fn heartbeat(settings: &Settings) -> Option<Duration> {
     let every = Duration::from_millis(settings.heartbeat.into());
     (!every.is_zero()).then_some(every)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// StartSOL with MaxTxBuffer 4, TxTimeout 100 ms, RxTimeout 10 s, Heartbeat 3 s.
+    const START: [u8; 24] = [
+        0x20, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0x64, 0, 0, 0, 0x10, 0x27, 0x64, 0, 0xb8, 0x0b, 0, 0, 0, 0,
+    ];
+
+    struct Bench {
+        line: Line,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn started() -> Self {
+            let now = Instant::now();
+            let mut bench = Self {
+                line: Line::new(true, now),
+                now,
+            };
+            bench.line.handle_input(now, &START);
+            let sent = bench.sent();
+            assert_eq!(sent[0][..2], [0x21, 0]);
+            assert_eq!(sent[1], [0x29, 0, 0, 0, 1, 0, 0, 0, 3, 4]);
+            bench
+        }
+
+        fn sent(&mut self) -> Vec<Vec<u8>> {
+            std::iter::from_fn(|| self.line.poll_transmit()).collect()
+        }
+
+        fn tick(&mut self) {
+            self.now = self.line.poll_timeout().unwrap();
+            self.line.handle_timeout(self.now);
+        }
+    }
+
+    #[test]
+    fn output_waits_for_a_full_buffer_or_its_timeout() {
+        let mut bench = Bench::started();
+        bench.line.host_wrote(bench.now, b"ab");
+        assert!(bench.sent().is_empty());
+        let before = bench.now;
+        bench.tick();
+        assert_eq!(bench.now - before, Duration::from_millis(100));
+        assert_eq!(bench.sent(), [b"\x2a\0\0\0\x02\0\0\0\x02\0ab"]);
+        bench.line.host_wrote(bench.now, b"abcdef");
+        let lengths: Vec<usize> = bench.sent().iter().map(Vec::len).collect();
+        assert_eq!(lengths, [14, 12]);
+    }
+
+    #[test]
+    fn heartbeats_come_as_asked_until_the_console_is_silent_for_too_long() {
+        let mut bench = Bench::started();
+        let began = bench.now;
+        for beat in 1..=3 {
+            bench.tick();
+            assert_eq!(bench.now - began, Duration::from_secs(3 * beat));
+            assert_eq!(bench.sent().len(), 1);
+        }
+        bench.tick();
+        assert_eq!(bench.now - began, Duration::from_secs(10));
+        assert!(bench.line.over().is_some());
+        assert_eq!(bench.line.poll_timeout(), None);
+    }
+
+    #[test]
+    fn lost_input_and_output_are_told() {
+        let mut bench = Bench::started();
+        bench.line.flushed(bench.now);
+        assert_eq!(bench.sent()[0][8..], [3, 4 | 8]);
+        bench.line.overflowed(bench.now);
+        assert_eq!(bench.sent()[0][8..], [3, 4 | 1]);
+        bench.line.set_power(bench.now, false);
+        assert_eq!(bench.sent()[0][8..], [3, 0]);
+    }
+
+    #[test]
+    fn a_console_out_of_turn_is_let_go() {
+        for bytes in [&START[..], b"\x41", b"\x22\0\0\0\0\0\0\0"] {
+            let mut bench = Bench::started();
+            bench.line.handle_input(bench.now, bytes);
+            assert!(bench.line.over().is_some(), "{bytes:02x?}");
+        }
+        let mut early = Line::new(true, Instant::now());
+        early.handle_input(Instant::now(), b"\x28\0\0\0\0\0\0\0\x01\0x");
+        assert!(early.over().is_some());
+        assert_eq!(early.poll_input(), None);
+        let now = Instant::now();
+        let mut idle = Line::new(true, now);
+        idle.handle_timeout(idle.poll_timeout().unwrap());
+        assert!(idle.over().is_some());
+    }
+}

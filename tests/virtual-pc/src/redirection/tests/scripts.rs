@@ -545,6 +545,42 @@ mod ider {
     }
 
     #[tokio::test]
+    async fn a_medium_that_goes_and_comes_back_is_noticed() {
+        let knobs = Knobs {
+            poll_ms: 20,
+            ..quiet()
+        };
+        let pc = Pc::new(config("amt11"), knobs);
+        let media = pc.redirection.media().clone();
+        let mut state = media.watch();
+        let mut script = attached(&pc).await;
+        state.wait_for(|state| state.attached).await.unwrap();
+        let polled = [0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8];
+        script.expect(&command(5, 0xb0, &polled)).await;
+        // "No event", as consoles say it.
+        script.say(&data(5, 0xb0, &[0, 2, 0x80, 0])).await;
+        script.expect(&command(6, 0xb0, &[0])).await;
+        script.say(&check(6, 0xb0, 2, 0x3a, 0)).await;
+        let gone = *state.wait_for(|state| state.cd.is_none()).await.unwrap();
+        assert!(gone.attached);
+        let mut byte = [0];
+        assert_eq!(
+            media.read(DriveSelect::Cd, 0, &mut byte).await,
+            Err(DriveError::NoMedium)
+        );
+        script.expect(&command(7, 0xb0, &polled)).await;
+        script.say(&data(7, 0xb0, &[0, 2, 0x80, 0])).await;
+        script.expect(&command(8, 0xb0, &[0])).await;
+        script.say(&success(8, 0xb0)).await;
+        script.expect(&command(9, 0xb0, &[0])).await;
+        script.say(&success(9, 0xb0)).await;
+        script.expect(&command(10, 0xb0, &[0x25])).await;
+        script.say(&data(10, 0xb0, &[0, 0, 0, 1, 0, 0, 8, 0])).await;
+        let back = *state.wait_for(|state| state.cd.is_some()).await.unwrap();
+        assert_eq!(back.cd.map(|cd| cd.bytes()), Some(4096));
+    }
+
+    #[tokio::test]
     async fn a_session_that_ends_in_mid_read_is_an_error_to_the_reader() {
         let pc = Pc::new(config("amt11"), quiet());
         let media = pc.redirection.media().clone();
