@@ -1,7 +1,7 @@
 //! The redirection ports: sessions, IDE-R, SOL, KVM, from the firmware's side.
 //!
 //! One TCP connection carries one session. [`Redirection::serve`] takes it through start and authentication
-//! ([`opening`]), then hands it to [`ider`], [`sol`] or [`kvm`]. What the firmware decides (switches, consent,
+//! (`opening`), then hands it to `ider`, `sol` or `kvm`. What the firmware decides (switches, consent,
 //! accounts, who holds a session) is asked of [`crate::firmware`]; what a PC is plugged into is given by the host:
 //! [`IderMedia`] for its drives, [`SolPort`] for its serial port, a Unix socket for its screen.
 //!
