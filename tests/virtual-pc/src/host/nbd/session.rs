@@ -1,7 +1,7 @@
 //! One connection of the server: bytes in, actions out. No I/O.
 //!
 //! Section numbers and names are those of doc/proto.md. Everything that the client sends is
-//! bounded: an option by [`OPTION_LIMIT`], a request by [`REQUEST_LIMIT`].
+//! bounded: an option by 8 KiB, a request by [`REQUEST_LIMIT`].
 
 use std::fmt;
 
