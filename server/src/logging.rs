@@ -8,14 +8,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Starts logging for the whole process.
-pub fn start(ui: UiArgs) {
+/// Starts logging for the whole process. A command that `shows` its own progress is not talked over.
+pub fn start(ui: UiArgs, shows: bool) {
     let chosen = std::env::var("SPARETIRE_LOG")
         .ok()
         .map(|text| text.parse::<Targets>());
     let filter = match &chosen {
         Some(Ok(targets)) => targets.clone(),
-        Some(Err(_)) | None => default_filter(ui.quiet),
+        Some(Err(_)) | None => default_filter(ui.quiet || shows),
     };
     // Systemd and friends put their own time beside each line; a terminal has none.
     let lines = fmt::layer().with_writer(std::io::stderr);

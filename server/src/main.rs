@@ -9,7 +9,7 @@ use sparetire_server::{failure, generate, logging, pc, serve, session};
 
 fn main() -> ExitCode {
     let Cli { ui, command } = Cli::parse();
-    logging::start(ui);
+    logging::start(ui, matches!(command, Command::Pc(_)));
     let ui = ui.ui();
     let result = match command {
         Command::Stage1(command) => stage1::run(command, &ui),

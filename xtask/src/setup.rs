@@ -31,6 +31,8 @@ pub(crate) struct Options {
 pub(crate) struct Ready {
     /// The program `sparetire`.
     pub(crate) sparetire: PathBuf,
+    /// The program `virtual-pc`.
+    pub(crate) virtual_pc: PathBuf,
     /// The program `vm-tests`.
     pub(crate) vm_tests: PathBuf,
     /// The diagnostic image's ISO.
@@ -61,7 +63,7 @@ fn ensure(options: &Options) -> Result<Ready> {
     apt::install_missing()?;
     kernel::ensure(options.kernel_series, options.fresh)?;
     loader::ensure(options.musl, options.fresh)?;
-    println!("building sparetire and vm-tests");
+    println!("building sparetire, virtual-pc and vm-tests");
     process::run(Command::new("cargo").current_dir(tree::root()).args([
         "build",
         "--quiet",
@@ -69,15 +71,18 @@ fn ensure(options: &Options) -> Result<Ready> {
         "--package",
         "sparetire",
         "--package",
+        "virtual-pc",
+        "--package",
         "vm-tests",
     ]))
-    .context("building sparetire and vm-tests")?;
+    .context("building sparetire, virtual-pc and vm-tests")?;
     let program = |name: &str| tree::target().join("debug").join(name);
     let sparetire = program("sparetire");
     let diagnostic = diagnostic::ensure(&sparetire, options.fresh)?;
     println!("set-up: {} s", started.elapsed().as_secs());
     Ok(Ready {
         sparetire,
+        virtual_pc: program("virtual-pc"),
         vm_tests: program("vm-tests"),
         diagnostic,
     })

@@ -120,6 +120,7 @@ fn vm_tests(ready: &Ready, subcommand: &str) -> Command {
     command
         .arg(subcommand)
         .env("SPARETIRE", &ready.sparetire)
+        .env("VIRTUAL_PC", &ready.virtual_pc)
         .env("SPARETIRE_PARTS", parts::dir())
         .env("SPARETIRE_DIAGNOSTIC", &ready.diagnostic);
     command

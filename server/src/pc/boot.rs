@@ -214,7 +214,10 @@ async fn consent_code() -> anyhow::Result<Code> {
             .read_line(&mut line)
             .context("reading the consent code")?;
         if read == 0 {
-            return Err(coded(ExitCode::Refused, anyhow!("no consent code was given")));
+            return Err(coded(
+                ExitCode::Refused,
+                anyhow!("no consent code was given"),
+            ));
         }
         line.trim().parse::<Code>().code(ExitCode::Usage)
     })

@@ -88,10 +88,7 @@ async fn connected(args: &SolArgs, reach: &Reach, ui: Ui) -> anyhow::Result<()> 
 
 /// Copies both ways until someone ends it.
 async fn relay(session: Sol, limit: Option<Duration>) -> anyhow::Result<()> {
-    let Sol {
-        terminal,
-        control,
-    } = session;
+    let Sol { terminal, control } = session;
     let (mut from_pc, mut to_pc) = tokio::io::split(terminal);
     let mut keys = keys();
     let mut typing = true;
@@ -175,7 +172,8 @@ impl Raw {
         let before = tcgetattr(&input).context("reading the terminal's settings")?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(&input, OptionalActions::Now, &raw).context("changing the terminal's settings")?;
+        tcsetattr(&input, OptionalActions::Now, &raw)
+            .context("changing the terminal's settings")?;
         Ok(Self(Some(before)))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,15 +35,22 @@ impl Background {
     /// Starts `command` below `setpriv`, which arranges for the kernel's kill. It is tied
     /// to the calling thread, so only threads that outlive the program may call this.
     pub fn start(command: &Command) -> Result<Self> {
-        Self::start_with(command, Stdio::piped)
+        Self::start_with(command, Stdio::null(), Stdio::piped)
     }
 
     /// The same, printing to our own terminal.
     pub fn start_shown(command: &Command) -> Result<Self> {
-        Self::start_with(command, Stdio::inherit)
+        Self::start_with(command, Stdio::null(), Stdio::inherit)
     }
 
-    fn start_with(command: &Command, output: impl Fn() -> Stdio) -> Result<Self> {
+    /// The same as [`Background::start`], with a standard input to write to.
+    pub fn start_to_type_at(command: &Command) -> Result<(Self, ChildStdin)> {
+        let mut this = Self::start_with(command, Stdio::piped(), Stdio::piped)?;
+        let input = this.child.stdin.take().context("there is no input")?;
+        Ok((this, input))
+    }
+
+    fn start_with(command: &Command, input: Stdio, output: impl Fn() -> Stdio) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut wrapped = Command::new("setpriv");
         wrapped
@@ -56,10 +63,7 @@ impl Background {
                 None => wrapped.env_remove(key),
             };
         }
-        wrapped
-            .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output());
+        wrapped.stdin(input).stdout(output()).stderr(output());
         let child = wrapped
             .spawn()
             .with_context(|| format!("starting {name}"))?;
@@ -104,11 +108,21 @@ impl Background {
 
     /// Waits until it ends by itself; whether it ended well.
     pub fn wait(&mut self) -> Result<bool> {
-        Ok(self
-            .child
-            .wait()
+        Ok(self.code()? == Some(0))
+    }
+
+    /// Waits until it ends by itself; its exit code, if no signal ended it.
+    pub fn code(&mut self) -> Result<Option<i32>> {
+        let status = self.child.wait();
+        Ok(status
             .with_context(|| format!("waiting for {}", self.name))?
-            .success())
+            .code())
+    }
+
+    /// Interrupts it, as Ctrl-C does.
+    pub fn interrupt(&self) -> Result<()> {
+        let id = self.child.id().to_string();
+        capture(Command::new("kill").args(["-INT", &id])).map(drop)
     }
 
     /// Kills it and waits until it is gone.

@@ -17,3 +17,4 @@ pub mod scenarios;
 pub mod second;
 pub mod site;
 pub mod story;
+pub mod vpro;

@@ -16,6 +16,8 @@ use crate::host;
 pub struct Parts {
     /// The program `sparetire`.
     pub sparetire: PathBuf,
+    /// The program `virtual-pc`.
+    pub virtual_pc: PathBuf,
     /// Directory with kernel and loader.
     parts: PathBuf,
     diagnostic: Option<PathBuf>,
@@ -40,6 +42,7 @@ impl Parts {
         let output = target.join("vm");
         let parts = Parts {
             sparetire: path("SPARETIRE", target.join("debug/sparetire")),
+            virtual_pc: path("VIRTUAL_PC", target.join("debug/virtual-pc")),
             parts: path("SPARETIRE_PARTS", target.join("parts")),
             diagnostic: env::var_os("SPARETIRE_DIAGNOSTIC").map(PathBuf::from),
             _lock: Arc::new(lock(&output)?),
@@ -105,6 +108,9 @@ impl Parts {
             "SPARETIRE_KEY",
             "SPARETIRE_KERNEL",
             "SPARETIRE_LOADER",
+            "SPARETIRE_STAGE1",
+            "SPARETIRE_SERVER",
+            "SPARETIRE_OPERATOR_TOKEN",
         ] {
             command.env_remove(variable);
         }

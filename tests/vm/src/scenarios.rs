@@ -5,6 +5,7 @@ mod inspection;
 mod media;
 mod pair;
 mod refusals;
+mod vpro;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -142,7 +143,82 @@ pub fn all() -> Vec<Scenario> {
         "the EFI program starts from an EFI system partition",
         Box::new(media::uki_from_esp),
     );
+    vpro_scenarios(&mut add);
     table
+}
+
+/// PCs with management firmware, booted by `sparetire pc boot`.
+fn vpro_scenarios(add: &mut impl FnMut(String, bool, &'static str, Run)) {
+    use vpro::Power;
+    for (firmware, power, chosen) in [
+        (Firmware::Bios, Power::Off, true),
+        (Firmware::Bios, Power::On, false),
+        (Firmware::Bios, Power::Hung, false),
+        (Firmware::Uefi, Power::Off, false),
+        (Firmware::Uefi, Power::On, true),
+    ] {
+        add(
+            format!("vpro-{firmware}-{power:?}").to_lowercase(),
+            chosen,
+            "one command takes the PC from this state to the second system",
+            Box::new(move |bench| vpro::boots(bench, firmware, power)),
+        );
+    }
+    for percent in [10, 50, 90] {
+        add(
+            format!("vpro-drop-{percent}"),
+            percent == 50,
+            "the session is cut in mid-boot, comes back, and the boot goes on",
+            Box::new(move |bench| vpro::dropped(bench, percent)),
+        );
+    }
+    let others = [
+        (
+            "vpro-consent",
+            true,
+            "the user's consent is asked for, and its code lets the boot go on",
+            vpro::consent as fn(&Bench) -> Result<()>,
+        ),
+        (
+            "vpro-server-restarts",
+            false,
+            "the server is killed in mid-boot, comes back, and the boot goes on",
+            vpro::server_restarts,
+        ),
+        (
+            "vpro-second-console",
+            true,
+            "a second console is told that another one holds the session",
+            vpro::second_console,
+        ),
+        (
+            "vpro-wrong-password",
+            true,
+            "a wrong password is told as one, after one try",
+            vpro::wrong_password,
+        ),
+        (
+            "vpro-stopped",
+            true,
+            "Ctrl-C leaves the PC in the condition that is told",
+            vpro::stopped,
+        ),
+        (
+            "vpro-large-iso",
+            true,
+            "an ISO of 2.5 GiB is read at its last sector over redirection alone",
+            vpro::iso::large,
+        ),
+        (
+            "vpro-serial",
+            true,
+            "serial over LAN carries text both ways",
+            vpro::serial,
+        ),
+    ];
+    for (name, chosen, about, run) in others {
+        add(name.into(), chosen, about, Box::new(run));
+    }
 }
 
 /// Those that `names` select: exact names, or beginnings followed by `*`. `Err` is a name

@@ -137,11 +137,34 @@ impl<'a> Site<'a> {
         size.with_context(|| format!("`image show` names no size: {text}"))
     }
 
+    /// The file with its operator's token.
+    #[must_use]
+    pub fn operator_token(&self) -> PathBuf {
+        self.state().join("operator-token")
+    }
+
+    /// Kills the server, as a power cut would, and starts it again on the same port.
+    pub fn restart(&mut self) -> Result<()> {
+        let port = self.port()?;
+        self.server = None;
+        self.serve_on(port)
+    }
+
     /// Starts the server on a free port of the loopback interface.
     pub fn serve(&mut self) -> Result<()> {
+        self.serve_on(0)
+    }
+
+    fn serve_on(&mut self, port: u16) -> Result<()> {
         let mut command = self.parts.sparetire();
         command
-            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--store"])
+            .args([
+                "serve",
+                "--json",
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--store",
+            ])
             .arg(self.store());
         command.arg("--state").arg(self.state());
         let mut process = Background::start(&command)?;
@@ -223,14 +246,14 @@ impl<'a> Site<'a> {
             &self.url()?,
             "--operator-token-file",
         ]);
-        command.arg(self.state().join("operator-token"));
+        command.arg(self.operator_token());
         Ok(command)
     }
 
     /// The events of a session so far.
     pub fn events(&self, session: &Session) -> Result<Vec<Value>> {
-        let token = fs::read_to_string(self.state().join("operator-token"))
-            .context("reading the operator's token")?;
+        let token =
+            fs::read_to_string(self.operator_token()).context("reading the operator's token")?;
         let mut command = std::process::Command::new("curl");
         let url = format!("{}/api/v1/sessions/{}/events", self.url()?, session.id);
         command.args([

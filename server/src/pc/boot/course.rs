@@ -14,7 +14,7 @@ use amt_redirection::console::ider::StartMode;
 use amt_wsman::class::consent::ConsentState;
 use amt_wsman::flow::boot::{BootOptions, BootTarget, arm_boot, disarm};
 use amt_wsman::flow::consent::{self, Need, Purpose};
-use amt_wsman::flow::power::{PowerAnswer, PowerAction, power};
+use amt_wsman::flow::power::{PowerAction, PowerAnswer, power};
 use amt_wsman::flow::redirection::{Wanted, enable_redirection};
 use anyhow::{Context, anyhow};
 use boot_api::{CreateSession, Event, State};
@@ -130,7 +130,8 @@ impl<'a> Course<'a> {
     /// Gets the code from the user at the PC by way of whoever runs this.
     async fn consent(&mut self, device: &mut Pc) -> anyhow::Result<()> {
         if !self.args.consent {
-            let error = anyhow!("the user at the PC has to consent, which takes a code read out by phone");
+            let error =
+                anyhow!("the user at the PC has to consent, which takes a code read out by phone");
             let error = advise(error, "run it with --consent to be asked for the code");
             return Err(coded(ExitCode::Refused, error));
         }
@@ -233,7 +234,9 @@ impl<'a> Course<'a> {
         };
         self.live.begin("power", "")?;
         self.restarted = true;
-        let outcome = power(device, action, &mut |_| ()).await.map_err(explained)?;
+        let outcome = power(device, action, &mut |_| ())
+            .await
+            .map_err(explained)?;
         self.live.say(&format!("the PC was {}", outcome.before))?;
         if let Some(remark) = outcome.plan.remark {
             self.live.say(remark)?;
@@ -555,7 +558,12 @@ fn delivered(statistics: &Statistics, size: u64) -> Delivered {
         size,
         bytes: statistics.bytes_read,
         commands: statistics.commands,
-        map: statistics.cd.shares(MAP_PARTS).into_iter().map(part).collect(),
+        map: statistics
+            .cd
+            .shares(MAP_PARTS)
+            .into_iter()
+            .map(part)
+            .collect(),
     }
 }
 

@@ -29,7 +29,9 @@ fn cure(loss: &Loss) -> (ExitCode, Option<&'static str>) {
         Loss::Connect(error) => connection(error),
         Loss::AttachRefused(_) => (
             ExitCode::Refused,
-            Some("its BIOS may not allow storage redirection: look for IDE-R, USB-R or redirection there and in MEBx"),
+            Some(
+                "its BIOS may not allow storage redirection: look for IDE-R, USB-R or redirection there and in MEBx",
+            ),
         ),
         Loss::Closed => (
             ExitCode::Refused,
@@ -37,7 +39,9 @@ fn cure(loss: &Loss) -> (ExitCode, Option<&'static str>) {
         ),
         Loss::Protocol(_) => (
             ExitCode::Failed,
-            Some("check that address and port are AMT's; if they are, tell us what firmware this is"),
+            Some(
+                "check that address and port are AMT's; if they are, tell us what firmware this is",
+            ),
         ),
         Loss::HungUp | Loss::Io(_) | Loss::Stalled(_) => (
             ExitCode::Unreachable,
@@ -65,7 +69,9 @@ pub(crate) fn connection(error: &ConnectError) -> (ExitCode, Option<&'static str
         ),
         ConnectError::Lost(_) | ConnectError::Closed => (
             ExitCode::Unreachable,
-            Some("try again; after wrong credentials the firmware may refuse everyone for some minutes"),
+            Some(
+                "try again; after wrong credentials the firmware may refuse everyone for some minutes",
+            ),
         ),
         ConnectError::Random(_) => (ExitCode::Failed, None),
     }
@@ -77,7 +83,9 @@ fn opening(error: &OpenError) -> (ExitCode, Option<&'static str>) {
             "another console holds this PC's redirection session: have it closed there; the firmware itself lets go of a \
              console that is gone after half a minute or so"
         }
-        OpenError::UserConsentRequired => "run it with --consent, and have the user read out the code",
+        OpenError::UserConsentRequired => {
+            "run it with --consent, and have the user read out the code"
+        }
         OpenError::Unsupported | OpenError::UnknownType => {
             "switch redirection on in the PC's BIOS or MEBx (SOL/IDER, or storage redirection)"
         }
@@ -88,9 +96,21 @@ fn opening(error: &OpenError) -> (ExitCode, Option<&'static str>) {
         OpenError::NoCommonAuthentication { .. } => {
             "this firmware only takes passwords in clear text or Kerberos, which are not offered here"
         }
-        OpenError::Internal => "try again; if it stays, the PC may need its mains pulled for a minute",
-        OpenError::Timeout(_) => return (ExitCode::Unreachable, Some("check that the port is AMT's, and try again")),
-        OpenError::Protocol(_) => return (ExitCode::Failed, Some("check that address and port are AMT's")),
+        OpenError::Internal => {
+            "try again; if it stays, the PC may need its mains pulled for a minute"
+        }
+        OpenError::Timeout(_) => {
+            return (
+                ExitCode::Unreachable,
+                Some("check that the port is AMT's, and try again"),
+            );
+        }
+        OpenError::Protocol(_) => {
+            return (
+                ExitCode::Failed,
+                Some("check that address and port are AMT's"),
+            );
+        }
     };
     let code = match error {
         OpenError::Internal => ExitCode::Failed,

@@ -134,9 +134,11 @@ impl Live {
         if delivered == self.delivered {
             return Ok(());
         }
-        let now = Instant::now();
-        let (first, _) = *self.delivering.get_or_insert((now, now));
-        self.delivering = Some((first, now));
+        if delivered.bytes != self.delivered.bytes {
+            let now = Instant::now();
+            let (first, _) = *self.delivering.get_or_insert((now, now));
+            self.delivering = Some((first, now));
+        }
         self.delivered = delivered;
         if self.ui.json {
             return self.ui.print_json(&json!({
@@ -319,8 +321,7 @@ impl Terminal {
 
 fn download_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    let template =
-        "        image [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+    let template = "        image [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
