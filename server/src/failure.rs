@@ -6,6 +6,8 @@ use std::io::Write;
 use sparetire_builder::cli::Ui;
 use sparetire_builder::exit::{ExitCode, exit_code_of};
 
+use crate::session::client::printable;
+
 /// An error that knows what its reader can do about it.
 #[derive(Debug)]
 pub struct Advised {
@@ -54,13 +56,14 @@ pub fn report(error: &anyhow::Error, ui: Ui) -> ExitCode {
 }
 
 fn text(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}\n");
+    // What peers said may be part of it.
+    let mut text = format!("error: {}\n", printable(&error.to_string()));
     let mut last = error.to_string();
     for cause in error.chain().skip(1) {
         // Some libraries repeat their cause in their own words.
         let cause = cause.to_string();
         if cause != last {
-            text.push_str(&format!("  cause: {cause}\n"));
+            text.push_str(&format!("  cause: {}\n", printable(&cause)));
         }
         last = cause;
     }

@@ -143,11 +143,8 @@ pub(crate) fn target(text: &str) -> Result<Target, &'static str> {
 
 fn connect(args: &ServerArgs, ui: Ui) -> anyhow::Result<Client> {
     let client = Client::new(args)?;
-    if client.is_exposed() {
-        ui.note(format!(
-            "warning: {} is not encrypted, so the operator's token can be read on the way",
-            client.server()
-        ));
+    if let Some(warning) = client.warning() {
+        ui.note(warning);
     }
     Ok(client)
 }

@@ -32,9 +32,15 @@ pub(crate) struct DemoOptions {
     /// No window, even where there is a display
     #[arg(long)]
     headless: bool,
-    /// Speed of the CD in KB/s (1 KB = 1,000 bytes); management controllers reach 300 to 600
+    /// Speed of storage redirection in KB/s (1 KB = 1,000 bytes); management controllers reach 300 to 600
     #[arg(long, value_name = "KB/S", default_value_t = 600)]
     cd_rate: u32,
+    /// Round trip in ms that each command over it costs
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    cd_delay: u32,
+    /// Then send the same image over storage redirection alone for two minutes, and extrapolate
+    #[arg(long)]
+    compare: bool,
 }
 
 /// `cargo xtask bench`
@@ -90,9 +96,16 @@ pub(crate) fn demo(options: &DemoOptions) -> Result<ExitCode> {
         &options.firmware,
         "--cd-rate",
         &options.cd_rate.to_string(),
+        "--cd-delay",
+        &options.cd_delay.to_string(),
     ]);
-    if options.headless {
-        command.arg("--headless");
+    for (wanted, argument) in [
+        (options.headless, "--headless"),
+        (options.compare, "--compare"),
+    ] {
+        if wanted {
+            command.arg(argument);
+        }
     }
     status(&mut command)
 }

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use amt_wsman::flow::consent::Code;
 use anyhow::{Context, anyhow};
 use boot_api::{ImageName, Target};
 use reqwest::Url;
 use sparetire_builder::cli::{Ui, default_store};
-use sparetire_builder::exit::{ExitCode, WithCode, coded};
+use sparetire_builder::exit::{ExitCode, coded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::course::{Arrived, Course};
@@ -55,7 +54,7 @@ pub struct BootArgs {
     /// Have the PC's firmware send its text to serial over LAN (see `pc sol`)
     #[arg(long)]
     pub sol: bool,
-    /// Stage-one ISO [default: $SPARETIRE_STAGE1, else ~/.local/share/sparetire/stage1.iso]
+    /// Stage-one ISO [default: $SPARETIRE_STAGE1, else stage1.iso beside the default store: ~/.local/share/sparetire]
     #[arg(long, value_name = "FILE", env = "SPARETIRE_STAGE1")]
     pub stage1: Option<PathBuf>,
     /// Public key that must have signed the image, a file or the key itself; repeatable [default: those built into stage
@@ -166,7 +165,10 @@ async fn boot(args: &BootArgs, reach: &Reach, ui: Ui) -> anyhow::Result<()> {
     // A second signal ends the program without further ado.
     let said = tokio::select! {
         said = course.leave(arrived) => said,
-        () = stop.next() => vec!["left at once: the PC's next start may be forced; see `sparetire pc bios --clear`".to_owned()],
+        () = stop.next() => vec![format!(
+            "left at once: the PC's next start may be forced; clear that with: sparetire pc bios {} --clear",
+            args.pc.host
+        )],
     };
     let outcome = match &result {
         Ok(arrived) => arrived.as_str(),
@@ -203,10 +205,10 @@ impl Stop {
 }
 
 /// One line from standard input: the consent code.
-async fn consent_code() -> anyhow::Result<Code> {
+async fn consent_line() -> anyhow::Result<String> {
     tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
         use std::io::{BufRead, Read, Write};
+        let mut line = String::new();
         let _ = write!(std::io::stderr().lock(), "consent code: ");
         let read = std::io::stdin()
             .lock()
@@ -219,7 +221,7 @@ async fn consent_code() -> anyhow::Result<Code> {
                 anyhow!("no consent code was given"),
             ));
         }
-        line.trim().parse::<Code>().code(ExitCode::Usage)
+        Ok(line)
     })
     .await
     .context("reading the consent code")?

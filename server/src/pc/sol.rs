@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use amt_redirection::console::sol::Options;
 use amt_redirection::session::SessionKind;
+use amt_wsman::flow::provisioning::require_provisioned;
 use amt_wsman::flow::redirection::{Wanted, enable_redirection};
 use anyhow::{Context, anyhow};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -55,10 +56,16 @@ async fn connected(args: &SolArgs, reach: &Reach, ui: Ui) -> anyhow::Result<()> 
         serial: true,
     };
     let host = &args.pc.host;
-    enable_redirection(&mut reach.device(), wanted, &mut |_| ())
+    let mut device = reach.device();
+    require_provisioned(&mut device)
+        .await
+        .map_err(explained)
+        .with_context(|| format!("asking {host}"))?;
+    enable_redirection(&mut device, wanted, &mut |_| ())
         .await
         .map_err(explained)
         .with_context(|| format!("switching serial over LAN on at {host}"))?;
+    drop(device);
     let (dial, credentials) = reach.redirection();
     let opened = async {
         let mut stream = dial.dial().await?;

@@ -36,6 +36,9 @@ pub use statistics::{Histogram, Statistics};
 /// Events that a slow listener may be behind before it misses some.
 const EVENTS: usize = 64;
 
+/// A session that lasts longer is not part of a struggle to come back.
+const LASTING: Duration = Duration::from_secs(120);
+
 /// What to serve, to whom, and how.
 #[derive(Clone)]
 pub struct Config {
@@ -327,6 +330,7 @@ impl Keeper {
         let mut stuck = Vec::new();
         loop {
             self.state.send_replace(State::Connecting);
+            let began = Instant::now();
             let reads = self.service.statistics().reads;
             let attachments = self.service.statistics().attachments;
             let loss = match self.session(options.clone(), &mut stuck).await {
@@ -335,7 +339,8 @@ impl Keeper {
                 Some(End::Lost(loss)) => loss,
             };
             attached |= self.service.statistics().attachments > attachments;
-            if self.service.statistics().reads > reads {
+            // A session that lasted was a good one, even if nobody read in it: a PC may start tomorrow.
+            if self.service.statistics().reads > reads || began.elapsed() > LASTING {
                 wait = self.config.retry.first;
                 good = Instant::now();
             }

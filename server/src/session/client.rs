@@ -76,7 +76,7 @@ impl Client {
     }
 
     /// Whether the operator's token crosses a network in the clear.
-    pub(crate) fn is_exposed(&self) -> bool {
+    fn is_exposed(&self) -> bool {
         let loopback = match self.server.host_str() {
             Some("localhost") => true,
             Some(host) => host
@@ -86,6 +86,16 @@ impl Client {
             None => false,
         };
         self.server.scheme() == "http" && !loopback
+    }
+
+    /// A word of warning when the operator's token crosses a network in the clear.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.is_exposed().then(|| {
+            format!(
+                "warning: {} is not encrypted, so the operator's token can be read on the way",
+                self.server
+            )
+        })
     }
 
     pub(crate) async fn create(&self, new: &CreateSession) -> anyhow::Result<SessionCreated> {

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use amt_redirection::console::ider::StartMode;
 use amt_wsman::class::consent::ConsentState;
+use amt_wsman::class::power::PowerState;
 use amt_wsman::flow::boot::{BootOptions, BootTarget, arm_boot, disarm};
 use amt_wsman::flow::consent::{self, Need, Purpose};
-use amt_wsman::flow::power::{PowerAction, PowerAnswer, power};
+use amt_wsman::flow::power::{self, PowerAction, PowerAnswer, power};
+use amt_wsman::flow::provisioning::require_provisioned;
 use amt_wsman::flow::redirection::{Wanted, enable_redirection};
 use anyhow::{Context, anyhow};
 use boot_api::{CreateSession, Event, State};
@@ -45,6 +47,8 @@ pub(super) struct Course<'a> {
     /// Size of the medium in bytes.
     size: u64,
     armed: bool,
+    /// Consent was asked for.
+    asked: bool,
     restarted: bool,
 }
 
@@ -81,6 +85,7 @@ impl<'a> Course<'a> {
             drive: None,
             size: 0,
             armed: false,
+            asked: false,
             restarted: false,
         }
     }
@@ -91,6 +96,7 @@ impl<'a> Course<'a> {
         let medium = Medium::prepare(args)?;
         self.live.begin("connect", &args.pc.host)?;
         let mut device = self.reach.device();
+        require_provisioned(&mut device).await.map_err(explained)?;
         let status = consent::status(&mut device).await.map_err(explained)?;
         if let Some(version) = device.version() {
             self.live.say(&format!("Intel AMT {version}"))?;
@@ -108,6 +114,7 @@ impl<'a> Course<'a> {
                 .begin("consent", "the user at the PC has to agree")?;
             self.consent(&mut device).await?;
         }
+        self.wake(&mut device).await?;
         let source = self.source(medium).await?;
         self.live.begin("drive", "")?;
         self.attach(source).await?;
@@ -127,6 +134,32 @@ impl<'a> Course<'a> {
         self.watch().await
     }
 
+    /// Wakes a sleeping PC: with a redirection session open, firmware refuses the changes that lead out of sleep.
+    async fn wake(&mut self, device: &mut Pc) -> anyhow::Result<()> {
+        if self.args.mode == Mode::NextBoot
+            || power::state(device).await.map_err(explained)?.state != PowerState::Asleep
+        {
+            return Ok(());
+        }
+        self.live.begin("wake", "the PC is asleep")?;
+        self.restarted = true;
+        power(device, PowerAction::On, &mut |_| ())
+            .await
+            .map_err(explained)?;
+        if power::wait_for(device, PowerState::On, WAKE_LOOKS)
+            .await
+            .map_err(explained)?
+        {
+            return Ok(());
+        }
+        let error = anyhow!("the PC sleeps on although it was switched on");
+        let advice = format!(
+            "switch it off first: sparetire pc power {} off",
+            self.args.pc.host
+        );
+        Err(coded(ExitCode::Failed, advise(error, advice)))
+    }
+
     /// Gets the code from the user at the PC by way of whoever runs this.
     async fn consent(&mut self, device: &mut Pc) -> anyhow::Result<()> {
         if !self.args.consent {
@@ -135,6 +168,7 @@ impl<'a> Course<'a> {
             let error = advise(error, "run it with --consent to be asked for the code");
             return Err(coded(ExitCode::Refused, error));
         }
+        self.asked = true;
         let state = consent::start(device, &mut |_| ())
             .await
             .map_err(explained)?;
@@ -144,7 +178,13 @@ impl<'a> Course<'a> {
         self.live
             .say("a code of six digits appears on the PC's screen; have it read out")?;
         for _ in 0..CODE_TRIES {
-            let code = super::consent_code().await?;
+            let code = match super::consent_line().await?.parse() {
+                Ok(code) => code,
+                Err(error @ consent::NotACode) => {
+                    self.live.say(&error.to_string())?;
+                    continue;
+                }
+            };
             match consent::send_code(device, code, &mut |_| ()).await {
                 Ok(ConsentState::Received | ConsentState::InSession) => return Ok(()),
                 Err(error @ consent::ConsentError::WrongCode) => {
@@ -172,7 +212,12 @@ impl<'a> Course<'a> {
                 let advertise = self.args.advertise.as_deref();
                 let site = match &self.args.server {
                     Some(server) => {
-                        Site::running(&self.args.server_args(server.clone()), advertise)?
+                        let site =
+                            Site::running(&self.args.server_args(server.clone()), advertise)?;
+                        if let Some(warning) = site.client.warning() {
+                            self.live.say(&warning)?;
+                        }
+                        site
                     }
                     None => {
                         let to = &self.reach.endpoint;
@@ -299,6 +344,10 @@ impl<'a> Course<'a> {
         }
         if let Some(reason) = over {
             return match reason {
+                EndReason::Idle if !signs.reading => {
+                    let limit = Duration::from_secs(self.args.until_idle.unwrap_or_default());
+                    Err(silence(&statistics, limit))
+                }
                 EndReason::Idle | EndReason::Asked if !staged => Ok(Some(Arrived::Served)),
                 // Stage one is in memory: what becomes of the drive is of no account.
                 _ if self.live.loader_reports() => Ok(None),
@@ -364,6 +413,13 @@ impl<'a> Course<'a> {
             drive.end();
             // It ends by itself, within its own deadlines, when nobody waits any longer.
             let _ = tokio::time::timeout(LEAVE_PATIENCE, drive.ended()).await;
+        }
+        if self.asked && arrived.is_none() {
+            // A code left on the screen would keep the next console waiting. It goes by itself in some minutes.
+            let mut device = self.reach.device();
+            let mut observer = |_| ();
+            let cancelled = consent::cancel(&mut device, &mut observer);
+            let _ = tokio::time::timeout(LEAVE_PATIENCE, cancelled).await;
         }
         if let Some(site) = self.site.take() {
             if arrived.is_none()
@@ -607,4 +663,6 @@ const MAP_PARTS: usize = 40;
 const TICK: Duration = Duration::from_millis(250);
 /// Firmware that finds nothing bootable reads about 50 sectors of a CD.
 const FELL_THROUGH: u64 = 200;
+/// Looks at the power state, ten seconds apart, until a PC should have woken.
+const WAKE_LOOKS: u32 = 6;
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);

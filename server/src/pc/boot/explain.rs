@@ -84,7 +84,8 @@ fn opening(error: &OpenError) -> (ExitCode, Option<&'static str>) {
              console that is gone after half a minute or so"
         }
         OpenError::UserConsentRequired => {
-            "run it with --consent, and have the user read out the code"
+            "the user at the PC has to agree first: `pc boot --consent` asks for the code, `pc consent HOST start` gets it for \
+             anything else"
         }
         OpenError::Unsupported | OpenError::UnknownType => {
             "switch redirection on in the PC's BIOS or MEBx (SOL/IDER, or storage redirection)"

@@ -226,6 +226,9 @@ impl Live {
     }
 
     fn line(&self, text: &str) {
+        if self.ui.quiet {
+            return;
+        }
         let text = format!("{:>8}  {}", seconds(self.now_ms()), text.trim_end());
         match &self.terminal {
             Some(terminal) => terminal.bars.suspend(|| self.ui.line(&text)),
