@@ -57,6 +57,8 @@ enum Bench {
     Stage1Reads,
     /// Peak RAM of stage one against twice the image plus 128 MiB
     BootRam,
+    /// Seconds from the redirection session's start to the second system, the emulation's share apart
+    TimeToImage,
     /// Time and rate of redirected reads on loopback, beside a bare socket
     Ider,
     /// 1,000 redirection sessions at 600 KB/s in one process
@@ -115,6 +117,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<ExitCode> {
     match options.what {
         Bench::Stage1Reads => status(&mut vm_tests(&setup::ready()?, "bench-reads")),
         Bench::BootRam => status(&mut vm_tests(&setup::ready()?, "bench-ram")),
+        Bench::TimeToImage => status(&mut vm_tests(&setup::ready()?, "bench-image")),
         // No virtual machine, so no set-up.
         Bench::Ider => status(&mut ider_bench("commands")),
         Bench::IderScale => status(&mut ider_bench("scale")),

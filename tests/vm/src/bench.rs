@@ -1,4 +1,5 @@
 //! Measurements that have a budget.
 
+pub mod image;
 pub mod ram;
 pub mod reads;

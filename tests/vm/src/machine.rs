@@ -53,8 +53,6 @@ pub struct Machine {
     pub medium: Medium,
     /// What the clock says at power-on, as QEMU takes it (`2031-01-01`); host time by default.
     pub clock: Option<String>,
-    /// QEMU's name of the display to open, such as `gtk`.
-    pub display: Option<String>,
 }
 
 impl Machine {
@@ -67,7 +65,6 @@ impl Machine {
             memory_mib,
             medium,
             clock: None,
-            display: None,
         }
     }
 
@@ -123,10 +120,7 @@ impl Machine {
         add("cpu", "max".into());
         add("m", self.memory_mib.to_string());
         add("vga", "std".into());
-        add(
-            "display",
-            self.display.clone().unwrap_or_else(|| "none".into()),
-        );
+        add("display", "none".into());
         // A PC that resets has crashed: nothing here reboots on purpose.
         add("action", "reboot=shutdown".into());
         if let Some(clock) = &self.clock {

@@ -36,6 +36,8 @@ enum Command {
     BenchReads,
     /// Peak RAM of stage one
     BenchRam,
+    /// From redirection's start to the second system
+    BenchImage,
 }
 
 fn main() -> ExitCode {
@@ -78,5 +80,6 @@ fn run(command: Command) -> Result<bool> {
         Command::Demo(options) => demo::run(&Parts::find()?, &options),
         Command::BenchReads => bench::reads::run(&Parts::find()?),
         Command::BenchRam => bench::ram::run(&Parts::find()?),
+        Command::BenchImage => bench::image::run(&Parts::find()?),
     }
 }
