@@ -241,11 +241,12 @@ impl IderServer {
     /// Starts the task. Must be called inside of a tokio runtime.
     pub fn spawn(config: Config) -> Result<IderHandle, ConfigError> {
         let service = Service::new(&config)?;
-        let (events, _) = broadcast::channel(EVENTS);
+        let (events, early) = broadcast::channel(EVENTS);
         let (state_sender, state) = watch::channel(State::Connecting);
         let (stop, stopped) = watch::channel(false);
         let handle = IderHandle {
             events: events.clone(),
+            early: Mutex::new(Some(early)),
             state,
             stop,
             statistics: service.shared_statistics(),
@@ -274,15 +275,22 @@ impl IderServer {
 #[derive(Debug)]
 pub struct IderHandle {
     events: broadcast::Sender<Event>,
+    /// Listens since before the task began: its first words come sooner than its owner can subscribe.
+    early: Mutex<Option<broadcast::Receiver<Event>>>,
     state: watch::Receiver<State>,
     stop: watch::Sender<bool>,
     statistics: Arc<Mutex<Statistics>>,
 }
 
 impl IderHandle {
-    /// Events from now on.
+    /// Events: for the first caller from the beginning, for others from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let early = self
+            .early
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        early.unwrap_or_else(|| self.events.subscribe())
     }
 
     /// Where the task is, now and whenever that changes.
