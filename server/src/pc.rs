@@ -33,6 +33,8 @@ pub enum PcCommand {
     Consent(consent::ConsentArgs),
     /// Start a PC into its BIOS set-up, once
     Bios(bios::BiosArgs),
+    /// Start a PC from its network, its disk or its own CD drive, once
+    Once(bios::OnceArgs),
     /// Use a PC's serial line (SOL) in this terminal
     Sol(sol::SolArgs),
 }
@@ -121,6 +123,7 @@ pub fn run(command: PcCommand, ui: Ui) -> anyhow::Result<()> {
             PcCommand::Power(args) => power::run(&args, ui).await,
             PcCommand::Consent(args) => consent::run(&args, ui).await,
             PcCommand::Bios(args) => bios::run(&args, ui).await,
+            PcCommand::Once(args) => bios::run_once(&args, ui).await,
         }
     })
 }
