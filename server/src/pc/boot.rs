@@ -20,6 +20,7 @@ pub(super) mod explain;
 mod live;
 mod medium;
 pub(super) mod reach;
+mod serial;
 mod site;
 
 /// Options of `pc boot`.
@@ -51,7 +52,7 @@ pub struct BootArgs {
     /// With --server: stay until the hand-off, not just until stage one runs
     #[arg(long)]
     pub wait: bool,
-    /// Have the PC's firmware send its text to serial over LAN (see `pc sol`)
+    /// Show what the PC prints on its serial line (serial over LAN), its firmware's text included
     #[arg(long)]
     pub sol: bool,
     /// Stage-one ISO [default: $SPARETIRE_STAGE1, else stage1.iso beside the default store: ~/.local/share/sparetire]

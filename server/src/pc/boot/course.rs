@@ -300,6 +300,7 @@ impl<'a> Course<'a> {
             (Some(site), Some(id)) => Some(follow_in_background(site, id, sender, self.args)),
             _ => None,
         };
+        let mut serial = self.args.sol.then(|| super::serial::follow(self.reach));
         let mut signs = Signs::new();
         let mut tick = tokio::time::interval(TICK);
         let arrived = loop {
@@ -309,6 +310,7 @@ impl<'a> Course<'a> {
                         break end;
                     }
                 }
+                line = line_of(&mut serial) => self.live.serial(&line)?,
                 told = reports.recv(), if following.is_some() => match told {
                     Some(told) => if let Some(end) = self.hear(told, &mut signs)? {
                         break end;
@@ -468,6 +470,16 @@ impl<'a> Course<'a> {
             }
         }
     }
+}
+
+/// The next line of a serial line that is followed and still there; else none ever.
+async fn line_of(serial: &mut Option<mpsc::Receiver<String>>) -> String {
+    if let Some(lines) = serial
+        && let Some(line) = lines.recv().await
+    {
+        return line;
+    }
+    std::future::pending().await
 }
 
 /// What is going to be in the drive, checked before the PC is touched.

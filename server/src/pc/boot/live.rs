@@ -129,6 +129,17 @@ impl Live {
         Ok(())
     }
 
+    /// A line that the PC printed on its serial line.
+    pub(super) fn serial(&self, text: &str) -> anyhow::Result<()> {
+        if self.ui.json {
+            return self
+                .ui
+                .print_json(&json!({ "event": "serial", "at_ms": self.now_ms(), "text": text }));
+        }
+        self.line(&format!("{:12} | {}", "", printable(text)));
+        Ok(())
+    }
+
     /// The drive's figures moved.
     pub(super) fn delivered(&mut self, delivered: Delivered) -> anyhow::Result<()> {
         if delivered == self.delivered {

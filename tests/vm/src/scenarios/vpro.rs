@@ -15,7 +15,7 @@ use crate::firmware::Firmware;
 use crate::host::{Background, Lines};
 use crate::parts::Format;
 use crate::second::{CMDLINE, MARKER, Pair};
-use crate::site::Site;
+use crate::site::{FIRST_LINE, Site};
 use crate::vpro::{Setup, Vpro};
 
 mod console;
@@ -206,8 +206,17 @@ pub(super) fn boots(bench: &Bench, firmware: Firmware, power: Power) -> Result<(
     if power == Power::Hung {
         scene.vpro.wait_serial(HANGS, to_loader())?;
     }
-    let ended = Told::start(&scene.boot())?.end(to_loader() + to_second())?;
+    let ended = Told::start(scene.boot().arg("--sol"))?.end(to_loader() + to_second())?;
     let outcome = ended.expect(0, "handed-off")?;
+    let printed = |text: &str| {
+        ended.events.iter().any(|event| {
+            event["event"] == "serial"
+                && event["text"]
+                    .as_str()
+                    .is_some_and(|line| line.contains(text))
+        })
+    };
+    ensure!(printed(FIRST_LINE), "the serial line was not shown");
     ensure!(
         outcome["drive"]["bytes"].as_u64() > Some(3_000_000),
         "stage one did not come over the redirected drive: {outcome}"
