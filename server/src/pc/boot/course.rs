@@ -8,23 +8,22 @@
 //! state the PC is in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use amt_redirection::console::ider::StartMode;
 use amt_wsman::class::consent::ConsentState;
 use amt_wsman::class::power::PowerState;
-use amt_wsman::flow::boot::{BootOptions, BootTarget, arm_boot, disarm};
+use amt_wsman::flow::boot::{BootOptions, BootTarget, arm_boot};
 use amt_wsman::flow::consent::{self, Need, Purpose};
 use amt_wsman::flow::power::{self, PowerAction, PowerAnswer, power};
 use amt_wsman::flow::provisioning::require_provisioned;
 use amt_wsman::flow::redirection::{Wanted, enable_redirection};
 use anyhow::{Context, anyhow};
-use boot_api::{CreateSession, Event, State};
+use boot_api::CreateSession;
 use sparetire_builder::exit::{ExitCode, WithCode, coded};
-use tokio::sync::mpsc;
 
 use super::explain;
-use super::live::{Delivered, Live};
+use super::live::Live;
 use super::medium::StageOne;
 use super::reach::Reach;
 use super::site::Site;
@@ -32,8 +31,10 @@ use super::{BootArgs, Mode, explained};
 use crate::amt::Pc;
 use crate::failure::advise;
 use crate::redirection::block_source::{BlockSource, FileImage, MemoryImage};
-use crate::redirection::ider::{self, Config, EndReason, IderHandle, IderServer, Statistics};
-use crate::session::follow::{self, Ending, Subject, Watch};
+use crate::redirection::ider::{self, Config, IderHandle, IderServer};
+
+mod leave;
+mod watch;
 
 /// One boot from its first message to the PC to its end.
 pub(super) struct Course<'a> {
@@ -263,7 +264,7 @@ impl<'a> Course<'a> {
                 }
             }
         };
-        opened.await.map_err(ended)
+        opened.await.map_err(|reason| explain::drive(&reason))
     }
 
     /// Starts the PC anew, in the manner asked for.
@@ -292,194 +293,6 @@ impl<'a> Course<'a> {
         }
         self.live.begin("firmware", "until it reads the drive")
     }
-
-    /// From the restart to the hand-off.
-    async fn watch(&mut self) -> anyhow::Result<Arrived> {
-        let (sender, mut reports) = mpsc::channel(64);
-        let following = match (&self.site, &self.session) {
-            (Some(site), Some(id)) => Some(follow_in_background(site, id, sender, self.args)),
-            _ => None,
-        };
-        let mut serial = self.args.sol.then(|| super::serial::follow(self.reach));
-        let mut signs = Signs::new();
-        let mut tick = tokio::time::interval(TICK);
-        let arrived = loop {
-            tokio::select! {
-                _ = tick.tick() => {
-                    if let Some(end) = self.look(&mut signs, following.is_some()).await? {
-                        break end;
-                    }
-                }
-                line = line_of(&mut serial) => self.live.serial(&line)?,
-                told = reports.recv(), if following.is_some() => match told {
-                    Some(told) => if let Some(end) = self.hear(told, &mut signs)? {
-                        break end;
-                    },
-                    None => return Err(anyhow!("the session could not be followed any more")),
-                },
-            }
-        };
-        if let Some(task) = following {
-            task.0.abort();
-        }
-        Ok(arrived)
-    }
-
-    /// Looks at the drive.
-    async fn look(&mut self, signs: &mut Signs, staged: bool) -> anyhow::Result<Option<Arrived>> {
-        let Some(drive) = &self.drive else {
-            return Ok(None);
-        };
-        let statistics = drive.statistics();
-        let over = match &*drive.state().borrow() {
-            ider::State::Ended(reason) => Some(reason.clone()),
-            _ => None,
-        };
-        if signs.see(&statistics) {
-            self.live.delivered(delivered(&statistics, self.size))?;
-        }
-        if statistics.reads > 0 && !signs.reading {
-            signs.reading = true;
-            let what = if staged { "stage one" } else { "ISO" };
-            self.restarted = true;
-            self.live.begin(what, "over storage redirection")?;
-        }
-        if let Some(reason) = over {
-            return match reason {
-                EndReason::Idle if !signs.reading => {
-                    let limit = Duration::from_secs(self.args.until_idle.unwrap_or_default());
-                    Err(silence(&statistics, limit))
-                }
-                EndReason::Idle | EndReason::Asked if !staged => Ok(Some(Arrived::Served)),
-                // Stage one is in memory: what becomes of the drive is of no account.
-                _ if self.live.loader_reports() => Ok(None),
-                reason => Err(ended(reason)),
-            };
-        }
-        let waiting = self.args.mode == Mode::NextBoot && !signs.reading;
-        let served = !staged && signs.reading;
-        if waiting || served || self.live.loader_reports() {
-            return Ok(None);
-        }
-        let patience = Duration::from_secs(self.args.patience);
-        if signs.last.elapsed() < patience {
-            return Ok(None);
-        }
-        Err(silence(&statistics, patience))
-    }
-
-    /// Takes in what the loader told.
-    fn hear(&mut self, told: Told, signs: &mut Signs) -> anyhow::Result<Option<Arrived>> {
-        signs.last = Instant::now();
-        match told {
-            Told::Event(event) => {
-                let first = !self.live.loader_reports();
-                self.live.event(&event)?;
-                if first && self.live.loader_reports() {
-                    self.live.begin("loader", "stage one runs")?;
-                    // Nothing is read from the drive any more.
-                    if let Some(drive) = &self.drive {
-                        drive.end();
-                    }
-                    let alone = self.site.as_ref().is_some_and(|site| !site.is_own());
-                    if alone && !self.args.wait {
-                        return Ok(Some(Arrived::LoaderRuns));
-                    }
-                }
-                Ok(None)
-            }
-            Told::State(state) => self.live.state(&state).map(|()| None),
-            Told::Remark(text) => self.live.remark(&text).map(|()| None),
-            Told::Ending(ending) => {
-                let ending = (*ending)?;
-                let id = self.session.clone().unwrap_or_default();
-                ending.into_result(&id).map(|()| Some(Arrived::HandedOff))
-            }
-        }
-    }
-
-    /// Takes back what has to be taken back and says how the PC is left. Never fails: what cannot be done is told.
-    pub(super) async fn leave(&mut self, arrived: Option<Arrived>) -> Vec<String> {
-        let mut said = Vec::new();
-        if self.armed && matches!(arrived, None | Some(Arrived::Served)) {
-            match self.disarm().await {
-                Ok(()) => said.push("no boot option is forced: the PC's next start is a plain one".to_owned()),
-                Err(error) => said.push(format!(
-                    "the boot options could not be cleared ({error:#}), so the PC's next start may still be forced; \
-                     clear them with: sparetire pc bios {} --clear",
-                    self.args.pc.host
-                )),
-            }
-        }
-        if let Some(drive) = self.drive.take() {
-            drive.end();
-            // It ends by itself, within its own deadlines, when nobody waits any longer.
-            let _ = tokio::time::timeout(LEAVE_PATIENCE, drive.ended()).await;
-        }
-        if self.asked && arrived.is_none() {
-            // A code left on the screen would keep the next console waiting. It goes by itself in some minutes.
-            let mut device = self.reach.device();
-            let mut observer = |_| ();
-            let cancelled = consent::cancel(&mut device, &mut observer);
-            let _ = tokio::time::timeout(LEAVE_PATIENCE, cancelled).await;
-        }
-        if let Some(site) = self.site.take() {
-            if arrived.is_none()
-                && let Some(id) = &self.session
-                && let Err(error) = site.client.cancel(id).await
-            {
-                said.push(format!("session {id} could not be cancelled: {error:#}"));
-            }
-            site.close().await;
-        }
-        if arrived.is_none() {
-            said.push(self.condition().to_owned());
-        }
-        said
-    }
-
-    /// Whether the PC has read from the drive.
-    pub(super) fn was_read(&self) -> bool {
-        self.drive
-            .as_ref()
-            .is_some_and(|drive| drive.statistics().reads > 0)
-    }
-
-    /// The last word: the table of times, and how the PC was left.
-    pub(super) fn tell(&mut self, outcome: &str, said: &[String]) -> anyhow::Result<()> {
-        self.live.outcome(outcome, self.session.as_deref(), said)
-    }
-
-    async fn disarm(&self) -> anyhow::Result<()> {
-        let mut device = self.reach.device();
-        let done = tokio::time::timeout(LEAVE_PATIENCE * 3, disarm(&mut device, &mut |_| ())).await;
-        done.context("the PC does not answer")?.map_err(explained)
-    }
-
-    /// What the PC is doing now that it is left alone.
-    fn condition(&self) -> &'static str {
-        match (self.restarted, self.live.loader_reports()) {
-            (false, _) => "the PC was not restarted: it runs on, or stays off, as before",
-            (true, false) => {
-                "the PC was restarted; what it had begun to read from the redirected drive ends there, and a restart \
-                 brings its own system back"
-            }
-            (true, true) => {
-                "stage one runs on the PC and shows what it misses; nothing on its disks was changed, and a restart \
-                 brings its own system back"
-            }
-        }
-    }
-}
-
-/// The next line of a serial line that is followed and still there; else none ever.
-async fn line_of(serial: &mut Option<mpsc::Receiver<String>>) -> String {
-    if let Some(lines) = serial
-        && let Some(line) = lines.recv().await
-    {
-        return line;
-    }
-    std::future::pending().await
 }
 
 /// What is going to be in the drive, checked before the PC is touched.
@@ -522,159 +335,7 @@ impl Medium {
     }
 }
 
-/// Signs of life from the PC.
-struct Signs {
-    last: Instant,
-    commands: u64,
-    resets: u64,
-    reading: bool,
-}
-
-impl Signs {
-    fn new() -> Self {
-        Self {
-            last: Instant::now(),
-            commands: 0,
-            resets: 0,
-            reading: false,
-        }
-    }
-
-    /// Whether something came since the last look. Reads count as signs, and so do resets.
-    fn see(&mut self, statistics: &Statistics) -> bool {
-        let news = statistics.commands != self.commands;
-        let sign = statistics.reads > 0 && news || statistics.resets != self.resets;
-        (self.commands, self.resets) = (statistics.commands, statistics.resets);
-        if sign {
-            self.last = Instant::now();
-        }
-        news
-    }
-}
-
-/// What the follower tells.
-enum Told {
-    Event(Box<Event>),
-    State(State),
-    Remark(String),
-    Ending(Box<anyhow::Result<Ending>>),
-}
-
-struct Teller(mpsc::Sender<Told>);
-
-impl Teller {
-    fn tell(&self, told: Told) -> anyhow::Result<()> {
-        // The listener redraws a terminal, which is faster than any loader reports.
-        self.0.try_send(told).map_err(|_| anyhow!("nobody listens"))
-    }
-}
-
-impl Watch for Teller {
-    fn event(&mut self, event: &Event) -> anyhow::Result<()> {
-        self.tell(Told::Event(Box::new(event.clone())))
-    }
-
-    fn state(&mut self, state: &State) -> anyhow::Result<()> {
-        self.tell(Told::State(*state))
-    }
-
-    fn remark(&mut self, text: &str) -> anyhow::Result<()> {
-        self.tell(Told::Remark(text.to_owned()))
-    }
-}
-
-/// A task that goes with its owner.
-struct Following(tokio::task::JoinHandle<()>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-fn follow_in_background(
-    site: &Site,
-    id: &str,
-    sender: mpsc::Sender<Told>,
-    args: &BootArgs,
-) -> Following {
-    let client = Arc::clone(&site.client);
-    let id = id.to_owned();
-    let (patience, stop_on_failure) = (Duration::from_secs(args.patience), args.stop_on_failure);
-    Following(tokio::spawn(async move {
-        let subject = Subject {
-            id: &id,
-            patience,
-            stop_on_failure,
-        };
-        let mut teller = Teller(sender.clone());
-        let ending = follow::until_end(&client, subject, &mut teller).await;
-        let _ = sender.send(Told::Ending(Box::new(ending))).await;
-    }))
-}
-
-fn delivered(statistics: &Statistics, size: u64) -> Delivered {
-    let part = |share: f32| {
-        // Only what was read whole may look so.
-        if share >= 1.0 {
-            255
-        } else {
-            (share * 255.0).ceil().min(254.0) as u8
-        }
-    };
-    Delivered {
-        size,
-        bytes: statistics.bytes_read,
-        commands: statistics.commands,
-        map: statistics
-            .cd
-            .shares(MAP_PARTS)
-            .into_iter()
-            .map(part)
-            .collect(),
-    }
-}
-
-/// A drive that ended although it was needed.
-fn ended(reason: EndReason) -> anyhow::Error {
-    explain::drive(&reason)
-}
-
-/// The PC does nothing any more.
-fn silence(statistics: &Statistics, patience: Duration) -> anyhow::Error {
-    let seconds = patience.as_secs();
-    let (error, advice) = if statistics.reads == 0 {
-        (
-            anyhow!("the PC did not read from the redirected drive within {seconds} s"),
-            "look at its screen (KVM): its BIOS may wait for a key or a password, or not boot from redirected drives \
-             (allow storage redirection or USB boot there); --patience waits longer",
-        )
-    } else if statistics.cd.read() < FELL_THROUGH {
-        (
-            anyhow!(
-                "the PC looked at the redirected drive ({} sectors) and went on to something else",
-                statistics.cd.read()
-            ),
-            "its BIOS found nothing it can start: check that the image fits its firmware (BIOS or UEFI), and that \
-             Secure Boot is off",
-        )
-    } else {
-        (
-            anyhow!("the PC read stage one, but its loader did not report within {seconds} s"),
-            "look at its screen: stage one says there what it lacks. It may not reach the server: see --advertise, and \
-             let the firewall pass its connections",
-        )
-    };
-    coded(ExitCode::Failed, advise(error, advice))
-}
-
 /// Codes asked for before the PC is left alone: it blocks after several wrong ones.
 const CODE_TRIES: usize = 3;
-/// Parts of the picture of the medium.
-const MAP_PARTS: usize = 40;
-const TICK: Duration = Duration::from_millis(250);
-/// Firmware that finds nothing bootable reads about 50 sectors of a CD.
-const FELL_THROUGH: u64 = 200;
 /// Looks at the power state, ten seconds apart, until a PC should have woken.
 const WAKE_LOOKS: u32 = 6;
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
