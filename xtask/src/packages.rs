@@ -121,6 +121,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 "a web server that is not ours, serving a store",
             ),
             need(&["curl"], "an HTTP client that is not ours"),
+            need(&["amtterm"], "a serial-over-LAN client that is not ours"),
             need(&["gdisk"], "sgdisk, an outside checker of partition tables"),
             need(
                 &["grub-rescue-pc"],
