@@ -62,10 +62,12 @@ impl Course<'_> {
         if signs.see(&statistics) {
             self.live.delivered(delivered(&statistics, self.size))?;
         }
-        if statistics.reads > 0 && !signs.reading {
-            signs.reading = true;
-            let what = if staged { "stage one" } else { "ISO" };
+        signs.reading |= statistics.reads > 0;
+        // Whoever only looks what kind of medium it is reads less.
+        if statistics.cd.read() >= LOADING && !signs.loading {
+            signs.loading = true;
             self.restarted = true;
+            let what = if staged { "stage one" } else { "ISO" };
             self.live.begin(what, "over storage redirection")?;
         }
         if let Some(reason) = over {
@@ -139,6 +141,7 @@ struct Signs {
     commands: u64,
     resets: u64,
     reading: bool,
+    loading: bool,
 }
 
 impl Signs {
@@ -148,6 +151,7 @@ impl Signs {
             commands: 0,
             resets: 0,
             reading: false,
+            loading: false,
         }
     }
 
@@ -278,5 +282,7 @@ const MAX_TOLD: usize = 16_384;
 /// Parts of the picture of the medium.
 const MAP_PARTS: usize = 40;
 const TICK: Duration = Duration::from_millis(250);
+/// Sectors after which a boot loader must be at work.
+const LOADING: u64 = 100;
 /// Firmware that finds nothing bootable reads about 50 sectors of a CD.
 const FELL_THROUGH: u64 = 200;
