@@ -15,6 +15,7 @@ mod boot;
 mod consent;
 mod info;
 mod power;
+mod redirection;
 mod sol;
 
 /// What can be done with a PC.
@@ -35,6 +36,8 @@ pub enum PcCommand {
     Bios(bios::BiosArgs),
     /// Start a PC from its network, its disk or its own CD drive, once
     Once(bios::OnceArgs),
+    /// Show redirection, switch it on or off, or end a stuck session
+    Redirection(redirection::RedirectionArgs),
     /// Use a PC's serial line (SOL) in this terminal
     Sol(sol::SolArgs),
 }
@@ -123,6 +126,7 @@ pub fn run(command: PcCommand, ui: Ui) -> anyhow::Result<()> {
             PcCommand::Power(args) => power::run(&args, ui).await,
             PcCommand::Consent(args) => consent::run(&args, ui).await,
             PcCommand::Bios(args) => bios::run(&args, ui).await,
+            PcCommand::Redirection(args) => redirection::run(&args, ui).await,
             PcCommand::Once(args) => bios::run_once(&args, ui).await,
         }
     })

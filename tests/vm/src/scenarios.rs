@@ -215,6 +215,12 @@ fn vpro_scenarios(add: &mut impl FnMut(String, bool, &'static str, Run)) {
             "serial over LAN carries text both ways",
             vpro::serial,
         ),
+        (
+            "vpro-redirection",
+            true,
+            "redirection is switched off and on, and a held session is ended from elsewhere",
+            vpro::redirection,
+        ),
     ];
     for (name, chosen, about, run) in others {
         add(name.into(), chosen, about, Box::new(run));

@@ -80,8 +80,8 @@ pub(crate) fn connection(error: &ConnectError) -> (ExitCode, Option<&'static str
 fn opening(error: &OpenError) -> (ExitCode, Option<&'static str>) {
     let advice = match error {
         OpenError::Busy => {
-            "another console holds this PC's redirection session: have it closed there; the firmware itself lets go of a \
-             console that is gone after half a minute or so"
+            "another console holds this PC's redirection session: have it closed there, or end it from here with \
+             `sparetire pc redirection HOST end`"
         }
         OpenError::UserConsentRequired => {
             "the user at the PC has to agree first: `pc boot --consent` asks for the code, `pc consent HOST start` gets it for \

@@ -389,3 +389,8 @@ pub(super) fn stopped(bench: &Bench) -> Result<()> {
 pub(super) fn serial(bench: &Bench) -> Result<()> {
     console::serial(bench)
 }
+
+/// Redirection is switched off and on, and a held session is ended from elsewhere.
+pub(super) fn redirection(bench: &Bench) -> Result<()> {
+    console::redirection(bench)
+}

@@ -50,6 +50,19 @@ impl RedirectionService {
         state
     }
 
+    /// The value of `RequestedState` that switches off what is asked for and leaves the rest.
+    #[must_use]
+    pub fn state_without(&self, storage: bool, serial: bool) -> u32 {
+        let mut state = OFF;
+        if self.storage && !storage {
+            state |= STORAGE;
+        }
+        if self.serial && !serial {
+            state |= SERIAL;
+        }
+        state
+    }
+
     /// What to write to open the ports: the object as it was read, but for the state, the listener, and the access log,
     /// which only the device writes.
     pub(crate) fn listening<'a>(&'a self, state: &'a str) -> Vec<(&'a str, &'a str)> {

@@ -30,19 +30,28 @@ pub enum RedirectionError {
         /// What is off.
         what: &'static str,
     },
+    /// It was switched off without complaint, and is on.
+    #[error("{what} was switched off, but it is on again")]
+    StaysOn {
+        /// What is on.
+        what: &'static str,
+    },
 }
 
 impl Explain for RedirectionError {
     fn blame(&self) -> Blame {
         match self {
             Self::Device(error) => error.blame(),
-            Self::DoesNotStay { .. } => Blame::Refused,
+            Self::DoesNotStay { .. } | Self::StaysOn { .. } => Blame::Refused,
         }
     }
 
     fn cure(&self) -> Option<&'static str> {
         match self {
             Self::Device(error) => error.cure(),
+            Self::StaysOn { .. } => {
+                Some("another console may have switched it on; end its session first")
+            }
             Self::DoesNotStay { .. } => Some(
                 "it is forbidden in the PC's BIOS or MEBx: allow SOL and storage redirection (IDE-R, USB-R) there",
             ),
@@ -95,6 +104,39 @@ pub enum SessionType {
     Storage = 0,
     /// Serial over LAN.
     Serial = 1,
+}
+
+/// Switches off what is named, and checks that it stayed off. The ports stay as they are.
+///
+/// # Errors
+///
+/// When a call fails, or the device silently keeps something on.
+pub async fn disable_redirection<T: Transport>(
+    device: &mut Device<T>,
+    unwanted: Wanted,
+    observer: &mut Observer<'_>,
+) -> Result<RedirectionService, RedirectionError> {
+    observer(Step::ReadRedirection);
+    let service: RedirectionService = device.read().await?;
+    let (storage, serial) = (unwanted.storage, unwanted.serial);
+    let state = service.state_without(storage, serial);
+    if state == service.state_with(false, false) {
+        return Ok(service);
+    }
+    observer(Step::SwitchRedirection);
+    let parameters = [("RequestedState", Value::Number(state.into()))];
+    call(device, "RequestStateChange", &parameters).await?;
+    observer(Step::CheckRedirection);
+    let service: RedirectionService = device.read().await?;
+    if storage && service.storage || serial && service.serial {
+        let what = if storage && service.storage {
+            "storage redirection"
+        } else {
+            "serial over LAN"
+        };
+        return Err(RedirectionError::StaysOn { what });
+    }
+    Ok(service)
 }
 
 /// Ends a session, whoever holds it: for one that is stuck, or held by a console that is gone.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::super::{Bench, to_loader};
 use crate::firmware::Firmware;
@@ -37,6 +37,46 @@ pub(super) fn serial(bench: &Bench) -> Result<()> {
             remarks.rest_within(Duration::from_secs(5))
         ),
     }
+}
+
+/// `sparetire pc redirection`: what it says is what the firmware has; a held session is ended from another console.
+pub(super) fn redirection(bench: &Bench) -> Result<()> {
+    let vpro = Vpro::start(
+        bench.parts,
+        &bench.dir,
+        Firmware::Bios,
+        256,
+        &Setup::default(),
+    )?;
+    let told = |action: &[&str]| {
+        let mut command = vpro.console(bench.parts, "redirection");
+        host::capture(command.args(action))
+    };
+    for (action, state) in [
+        (&["off"][..], 32768),
+        (&["on", "--serial"], 32770),
+        (&["on"], 32771),
+        (&["off", "--serial"], 32769),
+        (&["on"], 32771),
+    ] {
+        told(action)?;
+        let found = vpro.state("/firmware/redirection_state")?;
+        ensure!(
+            found == state,
+            "after {action:?} the state is {found}, not {state}"
+        );
+    }
+    let (mut process, _keys) = Background::start_to_type_at(&vpro.console(bench.parts, "sol"))?;
+    let remarks = process.stderr()?;
+    remarks
+        .next_within(to_loader())?
+        .context("the session was not opened")?;
+    told(&["end", "--serial"])?;
+    ensure!(
+        process.code()? == Some(0),
+        "the other console's session did not end"
+    );
+    Ok(())
 }
 
 fn wait_for(screen: &Lines, text: &str) -> Result<()> {
