@@ -57,13 +57,20 @@ impl SlottedFile {
         &self.bytes
     }
 
-    /// Replaces the customization by `overlay` (TOML); the merged configuration must be valid.
-    pub fn customize(&mut self, overlay: &str) -> Result<(), CustomizeError> {
+    /// The slot with `overlay` (TOML) as its customization; the merged configuration must be valid. Whoever serves the file
+    /// lays it over each of [`SlottedFile::offsets`].
+    pub fn customized_slot(&self, overlay: &str) -> Result<Slot, CustomizeError> {
         let slot = self
             .slot
             .with_overlay(overlay)
             .map_err(CustomizeError::Encode)?;
         slot.config().map_err(CustomizeError::Config)?;
+        Ok(slot)
+    }
+
+    /// Replaces the customization by `overlay` (TOML); the merged configuration must be valid.
+    pub fn customize(&mut self, overlay: &str) -> Result<(), CustomizeError> {
+        let slot = self.customized_slot(overlay)?;
         self.put(slot);
         Ok(())
     }

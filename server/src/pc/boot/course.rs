@@ -30,7 +30,7 @@ use super::site::Site;
 use super::{BootArgs, Mode, explained};
 use crate::amt::Pc;
 use crate::failure::advise;
-use crate::redirection::block_source::{BlockSource, FileImage, MemoryImage};
+use crate::redirection::block_source::{BlockSource, FileImage};
 use crate::redirection::ider::{self, Config, IderHandle, IderServer};
 
 mod leave;
@@ -143,7 +143,6 @@ impl<'a> Course<'a> {
             return Ok(());
         }
         self.live.begin("wake", "the PC is asleep")?;
-        self.restarted = true;
         power(device, PowerAction::On, &mut |_| ())
             .await
             .map_err(explained)?;
@@ -235,9 +234,7 @@ impl<'a> Course<'a> {
                     crate::session::config::for_loader(&new, &created, &site.loader_server, &[]);
                 config.console.devices.clone_from(&self.args.console);
                 config.append.clone_from(&self.args.append);
-                let bytes: Arc<[u8]> = stage_one.with(config)?.into();
-                let image = MemoryImage::new(bytes, Vec::new());
-                Arc::new(image.context("putting stage one into the drive")?)
+                Arc::new(stage_one.with(config)?)
             }
         };
         self.size = source.bytes();

@@ -14,6 +14,7 @@ use sparetire_manifest::{ImageName, Timestamp, TrustedKeys};
 use stage1_config::Config;
 
 use crate::failure::advise;
+use crate::redirection::block_source::{MemoryImage, Overlay};
 
 /// A stage-one ISO and the keys that may sign what it boots.
 #[derive(Debug)]
@@ -84,15 +85,27 @@ impl StageOne {
         Ok(manifest.size)
     }
 
-    /// The bytes of the CD for one boot.
-    pub(super) fn with(mut self, mut config: Config) -> anyhow::Result<Vec<u8>> {
+    /// The CD of one boot: the file, with the configuration laid over its config slots.
+    pub(super) fn with(self, mut config: Config) -> anyhow::Result<MemoryImage> {
         config.trust.keys = self.keys;
         let overlay = crate::session::config::overlay(&config)?;
-        self.file
-            .customize(&overlay)
-            .with_context(|| format!("filling the config slot of {}", self.path.display()))
-            .code(ExitCode::Usage)?;
-        Ok(self.file.bytes().to_vec())
+        let filling = || format!("filling the config slot of {}", self.path.display());
+        let slot = self
+            .file
+            .customized_slot(&overlay)
+            .with_context(filling)
+            .code(ExitCode::Usage)?
+            .emit();
+        let overlays = self
+            .file
+            .offsets()
+            .iter()
+            .map(|&offset| Overlay {
+                offset: offset as u64,
+                bytes: slot.clone(),
+            })
+            .collect();
+        MemoryImage::new(self.file.bytes().into(), overlays).with_context(filling)
     }
 }
 

@@ -96,9 +96,9 @@ impl Course<'_> {
 
     /// Takes in what the loader told.
     fn hear(&mut self, told: Told, signs: &mut Signs) -> anyhow::Result<Option<Arrived>> {
-        signs.last = Instant::now();
         match told {
             Told::Event(event) => {
+                signs.last = Instant::now();
                 let first = !self.live.loader_reports();
                 self.live.event(&event)?;
                 if first && self.live.loader_reports() {
