@@ -3,7 +3,8 @@
 //! first one that has an address wins.
 //!
 //! The decisions are pure (`dhcp`, [`race`]); this file is the loop around them: sockets, news,
-//! time-outs, and one poll for all. Not done: lease renewal, DHCPv6, 802.1X, Wi-Fi.
+//! time-outs, and one poll for all. While an image is fetched, [`watch`] tells when this has to be done again. Not done: DHCPv6,
+//! 802.1X, Wi-Fi.
 
 pub mod interfaces;
 pub mod kernel;
@@ -12,6 +13,7 @@ pub mod netlink;
 pub mod race;
 mod runner;
 mod settings;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,6 +50,8 @@ pub struct Up {
     addresses: Vec<(u32, IpAddr, u8)>,
     /// After this time the lease needs asking for again.
     pub holds_until: Option<Duration>,
+    /// At this time it has to be, whatever is under way.
+    pub renew_at: Option<Duration>,
     /// Interface, address, gateway, DNS servers and where they came from, on one line.
     pub summary: String,
 }
@@ -516,14 +520,14 @@ impl Race<'_> {
             list(&dns),
         );
         let now = sys::uptime();
+        let duration = lease.and_then(|lease| lease.duration);
         Ok(Up {
             interface: winner.interface.clone(),
             addresses,
             summary,
             // RFC 2131 section 4.4.5: ask again at half time.
-            holds_until: lease
-                .and_then(|lease| lease.duration)
-                .map(|duration| now + duration / 2),
+            holds_until: duration.map(|duration| now + duration / 2),
+            renew_at: duration.map(|duration| watch::renew_at(now, duration)),
         })
     }
 

@@ -11,10 +11,14 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A system call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -434,6 +438,13 @@ pub fn kernel_release() -> String {
     // SAFETY: the kernel ends each field with a NUL inside the array; a failed call was caught.
     let release = unsafe { CStr::from_ptr(names.release.as_ptr()) };
     release.to_string_lossy().into_owned()
+}
+
+/// Waits for a file to become readable without blocking a thread.
+pub fn readiness(file: File) -> Result<AsyncFd<File>, SysError> {
+    // SAFETY: the file is open, and stays the same open file until it is dropped with what is returned.
+    let registered = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) };
+    registered.map_err(|error| SysError::from_io("epoll_ctl(EPOLL_CTL_ADD)", &error.into_parts().1))
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ use fetch_http::{
 use sparetire_manifest::{BootRecipe, Manifest};
 use stage1_config::Target;
 
-use super::{Boot, FLUSH, out_of_order};
+use super::{Boot, FLUSH, out_of_order, told};
 use crate::config;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::handoff::{self, ImageBuffer, Machine, MemoryPlan};
+use crate::network::watch::{self, Disturbance};
 use crate::report::Reports;
 use crate::sequence::Step;
 use crate::sys;
@@ -47,6 +48,14 @@ pub(super) struct Placed {
     buffer: Option<ImageBuffer>,
     /// Image offsets of the chunks that are in the buffer.
     have: BTreeSet<u64>,
+}
+
+/// How a fetch over one network ended.
+enum Fetched {
+    /// The image is here.
+    Whole(String),
+    /// The network needs to be set up anew.
+    Disturbed(Disturbance),
 }
 
 impl Boot {
@@ -190,7 +199,26 @@ impl Boot {
         Ok(detail)
     }
 
+    /// Fetches the image, over as many networks as it takes. What has arrived is kept.
     pub(super) async fn fetch(&mut self) -> Result<String, Failure> {
+        loop {
+            match self.fetch_here().await? {
+                Fetched::Whole(detail) => return Ok(detail),
+                Fetched::Disturbed(disturbance) => {
+                    let why = disturbance.describe();
+                    self.console
+                        .status(Step::Fetch, &format!("{why}; asking for an address again"));
+                    // Its connections were of the old address.
+                    self.client = None;
+                    let detail = self.connect()?;
+                    self.console.status(Step::Network, &detail);
+                }
+            }
+        }
+    }
+
+    /// Fetches the image over the network in use, until that is disturbed.
+    async fn fetch_here(&mut self) -> Result<Fetched, Failure> {
         let client: HttpClient = self.client()?;
         let config = self.config()?;
         let stores = config.store_urls();
@@ -243,12 +271,26 @@ impl Boot {
             have: &mut placed.have,
         };
         let mut show = Show::new(&self.console, &self.reports, shown.clone());
-        let result = fetch_http::drive(&client, &stores, fetcher, &mut sink, |progress, event| {
-            show.progress(progress, event);
-        })
-        .await;
+        let download =
+            fetch_http::drive(&client, &stores, fetcher, &mut sink, |progress, event| {
+                show.progress(progress, event);
+            });
+        let mut tell = |news| self.reports.tell(told(news));
+        let disturbed = async {
+            match &self.up {
+                Some(up) => watch::disturbed(&self.root, up, &self.console, &mut tell).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            result = download => Ok(result),
+            disturbance = disturbed => Err(disturbance),
+        };
         placed.buffer = Some(buffer);
-        let summary = result.map_err(|error| failed(&error))?;
+        let summary = match ended {
+            Ok(result) => result.map_err(|error| failed(&error))?,
+            Err(disturbance) => return Ok(Fetched::Disturbed(disturbance)),
+        };
         let progress = summary.progress;
         let milliseconds = summary.elapsed.as_millis().max(1);
         let rate = u128::from(progress.network_bytes) * 1000 / milliseconds;
@@ -259,14 +301,14 @@ impl Boot {
             rate: rate as u64,
         });
         self.tell_memory();
-        Ok(format!(
+        Ok(Fetched::Whole(format!(
             "{} verified, {} over the network in {}.{} s, {}/s",
             text::bytes(progress.total),
             text::bytes(progress.network_bytes),
             milliseconds / 1000,
             milliseconds / 100 % 10,
             text::bytes(rate as u64),
-        ))
+        )))
     }
 
     pub(super) async fn hand_off(&mut self) -> Result<String, Failure> {

@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use tokio::io::unix::AsyncFd;
+
 use super::netlink::{self, Change, Notice};
 use crate::sys::{self, SysError, Waiting};
 
@@ -76,6 +78,14 @@ impl Kernel {
         let mut news: Vec<Notice> = self.waiting.drain(..).collect();
         news.extend(self.receive()?);
         Ok(news)
+    }
+
+    /// Becomes readable when news arrives.
+    pub fn readiness(&self) -> Result<AsyncFd<File>, SysError> {
+        let socket = self.socket.try_clone();
+        sys::readiness(
+            socket.map_err(|error| SysError::from_io("fcntl(rtnetlink, F_DUPFD)", &error))?,
+        )
     }
 
     fn receive(&mut self) -> Result<Vec<Notice>, SysError> {
