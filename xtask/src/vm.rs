@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// Run every scenario
     #[arg(long, conflicts_with = "names")]
     all: bool,
+    /// Run the fault table's scenarios (docs/faults.md)
+    #[arg(long, conflicts_with_all = ["all", "names"])]
+    faults: bool,
     /// Print the scenarios' names and exit
     #[arg(long)]
     list: bool,
@@ -79,6 +82,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut command = vm_tests(&ready, "run");
     if options.all {
         command.arg("--all");
+    }
+    if options.faults {
+        command.arg("--faults");
     }
     command.args(&options.names);
     status(&mut command)

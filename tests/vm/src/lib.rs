@@ -10,6 +10,7 @@ pub mod demo;
 pub mod firmware;
 pub mod host;
 pub mod machine;
+pub mod mirror;
 pub mod parts;
 pub mod qmp;
 pub mod read_log;

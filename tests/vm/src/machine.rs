@@ -3,6 +3,8 @@
 //! Emulation only (no KVM), so that results do not depend on the host. Chosen to resemble
 //! a PC behind a management controller: redirected media is USB storage there.
 
+pub mod network;
+
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use crate::console::Console;
 use crate::firmware::{Firmware, Nic};
 use crate::host::{Background, Lines};
 use crate::qmp::Qmp;
+use network::Network;
 
 /// What to boot from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Machine {
     pub firmware: Firmware,
     /// Network adapter.
     pub nic: Nic,
+    /// What that is connected to.
+    pub network: Network,
     /// RAM in MiB.
     pub memory_mib: u32,
     /// What it boots from.
@@ -62,6 +67,7 @@ impl Machine {
         Machine {
             firmware,
             nic,
+            network: Network::default(),
             memory_mib,
             medium,
             clock: None,
@@ -143,12 +149,9 @@ impl Machine {
                 format!("if=pflash,unit=1,format=raw,file={}", escaped(&copy)),
             );
         }
-        // No option ROM: network boot of the firmware is no part of any test.
-        add("netdev", "user,id=net".into());
-        add(
-            "device",
-            format!("{},netdev=net,romfile=", self.nic.device()),
-        );
+        for (option, value) in self.network.options(self.nic) {
+            add(option, value);
+        }
         for (name, option, rest) in [
             ("serial", "serial", "chardev:serial"),
             ("qmp", "mon", "chardev=qmp,mode=control"),
@@ -232,6 +235,18 @@ impl Running {
         self.console.wait_closed(Duration::from_secs(30))?;
         self.qemu.kill();
         Ok(())
+    }
+
+    /// Pulls or plugs a network cable: of the adapter, or of one of the networks at its socket.
+    pub fn set_link(&mut self, name: &str, up: bool) -> Result<()> {
+        let arguments = serde_json::json!({ "name": name, "up": up });
+        self.qmp.execute("set_link", arguments).map(drop)
+    }
+
+    /// Delivers what [`Network::HeldBack`] has held back, and everything later at once.
+    pub fn let_through(&mut self) -> Result<()> {
+        let arguments = serde_json::json!({ "id": network::HOLD });
+        self.qmp.execute("object-del", arguments).map(drop)
     }
 
     /// Saves what the screen shows as a PNG file.

@@ -24,6 +24,9 @@ enum Command {
         /// Run every scenario
         #[arg(long, conflicts_with = "names")]
         all: bool,
+        /// Run what must survive or refuse faults: the starred rows of docs/faults.md
+        #[arg(long, conflicts_with_all = ["all", "names"])]
+        faults: bool,
         /// Print the scenarios and exit
         #[arg(long)]
         list: bool,
@@ -65,13 +68,17 @@ fn run(command: Command) -> Result<bool> {
             println!("* = run by `cargo xtask test`");
             Ok(true)
         }
-        Command::Run { all, names, .. } => {
+        Command::Run {
+            all, faults, names, ..
+        } => {
             let mut table = scenarios::all();
             if !names.is_empty() {
                 table = match scenarios::select(&names, table) {
                     Ok(table) => table,
                     Err(name) => bail!("no scenario is called {name}; --list prints them"),
                 };
+            } else if faults {
+                table.retain(|scenario| scenario.name.starts_with(scenarios::FAULTS));
             } else if !all {
                 table.retain(|scenario| scenario.chosen);
             }

@@ -1,10 +1,10 @@
 //! The table of scenarios, and running them.
 
 mod diagnostic;
+mod faults;
 mod inspection;
 mod media;
 mod pair;
-mod refusals;
 mod vpro;
 
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ use anyhow::Result;
 use crate::firmware::{Firmware, Nic};
 use crate::host::patient;
 use crate::parts::Parts;
+
+pub use faults::PREFIX as FAULTS;
 
 /// How a scenario is run; an error is its failure.
 type Run = Box<dyn Fn(&Bench) -> Result<()>>;
@@ -88,41 +90,7 @@ pub fn all() -> Vec<Scenario> {
             );
         }
     }
-    let refusals = [
-        (
-            "refuses-wrong-key",
-            true,
-            "an image signed by an unknown key is refused",
-            refusals::wrong_key as fn(&Bench) -> Result<()>,
-        ),
-        (
-            "refuses-wrong-chunk",
-            true,
-            "a changed chunk is refused and named",
-            refusals::wrong_chunk,
-        ),
-        (
-            "refuses-too-little-ram",
-            true,
-            "too little RAM is said before the download, with numbers",
-            refusals::too_little_ram,
-        ),
-        (
-            "refuses-expired",
-            false,
-            "an expired manifest is refused",
-            refusals::expired,
-        ),
-        (
-            "refuses-damaged-slot",
-            false,
-            "a damaged config slot is refused",
-            refusals::damaged_slot,
-        ),
-    ];
-    for (name, chosen, about, run) in refusals {
-        add(name.into(), chosen, about, Box::new(run));
-    }
+    faults::add(&mut add);
     for firmware in Firmware::ALL {
         add(
             format!("stick-{firmware}"),

@@ -27,11 +27,29 @@ pub struct Site<'a> {
     server: Option<Server>,
 }
 
+/// A running server; dropping it kills it.
 #[derive(Debug)]
-struct Server {
+pub struct Server {
     _process: Background,
     _log: Lines,
     port: u16,
+}
+
+impl Server {
+    /// URL of its store for HTTPS, seen from the virtual PC.
+    #[must_use]
+    pub fn guest_https_store(&self) -> String {
+        format!("https://{HOST}:{}/store", self.port)
+    }
+}
+
+/// Files with what a server needs for HTTPS.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
 }
 
 /// A boot session that was opened.
@@ -145,17 +163,34 @@ impl<'a> Site<'a> {
 
     /// Kills the server, as a power cut would, and starts it again on the same port.
     pub fn restart(&mut self) -> Result<()> {
+        let port = self.kill_server()?;
+        self.serve_again(port)
+    }
+
+    /// Kills the server, as a power cut would; returns its port.
+    pub fn kill_server(&mut self) -> Result<u16> {
         let port = self.port()?;
         self.server = None;
-        self.serve_on(port)
+        Ok(port)
+    }
+
+    /// Starts the server again on the port it had.
+    pub fn serve_again(&mut self, port: u16) -> Result<()> {
+        self.server = Some(self.start_server(port, "state", None)?);
+        Ok(())
     }
 
     /// Starts the server on a free port of the loopback interface.
     pub fn serve(&mut self) -> Result<()> {
-        self.serve_on(0)
+        self.serve_again(0)
     }
 
-    fn serve_on(&mut self, port: u16) -> Result<()> {
+    /// Another server on the same store, for HTTPS with this identity.
+    pub fn serve_https(&self, identity: &Identity) -> Result<Server> {
+        self.start_server(0, "state-https", Some(identity))
+    }
+
+    fn start_server(&self, port: u16, state: &str, identity: Option<&Identity>) -> Result<Server> {
         let mut command = self.parts.sparetire();
         command
             .args([
@@ -165,8 +200,13 @@ impl<'a> Site<'a> {
                 &format!("127.0.0.1:{port}"),
                 "--store",
             ])
-            .arg(self.store());
-        command.arg("--state").arg(self.state());
+            .arg(self.store())
+            .arg("--state")
+            .arg(self.dir.join(state));
+        if let Some(identity) = identity {
+            command.arg("--tls-cert").arg(&identity.certificate);
+            command.arg("--tls-key").arg(&identity.key);
+        }
         let mut process = Background::start(&command)?;
         let (said, log) = (process.stdout()?, process.stderr()?);
         let line = said
@@ -187,15 +227,15 @@ impl<'a> Site<'a> {
             .next()
             .and_then(|port| port.trim_end_matches('/').parse().ok());
         let port = port.with_context(|| format!("{url} has no port"))?;
-        self.server = Some(Server {
+        Ok(Server {
             _process: process,
             _log: log,
             port,
-        });
-        Ok(())
+        })
     }
 
-    fn port(&self) -> Result<u16> {
+    /// The server's port on the loopback interface.
+    pub fn port(&self) -> Result<u16> {
         Ok(self
             .server
             .as_ref()
