@@ -163,7 +163,12 @@ impl Recipe {
     }
 }
 
-fn parse(text: &str) -> Result<Spec, SpecError> {
+/// Reads the text of a `recipe.toml`.
+///
+/// # Errors
+///
+/// When it is not TOML, has fields this program does not know, or words that could not be handed on safely.
+pub fn parse(text: &str) -> Result<Spec, SpecError> {
     let spec: Spec = toml::from_str(text)?;
     let refuse =
         |field: &'static str, problem: &'static str| Err(SpecError::Field { field, problem });

@@ -7,6 +7,7 @@ mod apt;
 mod cache;
 mod checks;
 mod diagnostic;
+mod fuzz;
 mod kernel;
 mod loader;
 mod packages;
@@ -49,6 +50,8 @@ enum Command {
     Demo(vm::DemoOptions),
     /// Measurements with budgets
     Bench(vm::BenchOptions),
+    /// Run the fuzz targets, all or by name
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,5 +73,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vm(options) => vm::run(&options),
         Command::Demo(options) => vm::demo(&options),
         Command::Bench(options) => vm::bench(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     }
 }
