@@ -1,7 +1,8 @@
 //! The ready-made pieces of stage one, and where they are found on this machine.
 //!
-//! Kernel and loader come from a parts directory (built by `cargo xtask setup`, or installed by the
-//! package); ISOLINUX and the EFI stub come from their Debian packages.
+//! Kernel and loader come from a parts directory: built by `cargo xtask setup`, installed by the package, or
+//! unpacked beside the program. ISOLINUX and the EFI stub are there as well once installed; without, they are taken
+//! from their Debian packages.
 
 use super::check::{self, CheckError};
 use std::fs::File;
@@ -55,12 +56,12 @@ impl Parts {
     /// Reads and checks all pieces.
     pub fn gather(choice: &Choice) -> Result<Self, PartsError> {
         let kernel_path = match &choice.kernel {
-            KernelChoice::Tiny => find_part("bzImage")?,
+            KernelChoice::Tiny => find(&KERNEL)?,
             KernelChoice::File(path) => path.clone(),
         };
         let loader_path = match &choice.loader {
             Some(path) => path.clone(),
-            None => find_part("stage1-loader")?,
+            None => find(&LOADER)?,
         };
         let kernel = read(&kernel_path)?;
         check::kernel(&kernel).map_err(|cause| PartsError::Wrong {
@@ -76,20 +77,50 @@ impl Parts {
             kernel,
             loader,
             isolinux: Isolinux::installed()?,
-            uefi_stub: packaged(UEFI_STUB)?,
+            uefi_stub: read(&find(&UEFI_STUB)?)?,
         })
     }
 }
 
 impl Isolinux {
-    /// The files as Debian's packages `isolinux` and `syslinux-common` install them.
+    /// The files of a parts directory, else as Debian's packages `isolinux` and `syslinux-common` install them.
     pub fn installed() -> Result<Self, PartsError> {
         Ok(Self {
-            boot_loader: packaged(ISOLINUX_BIN)?,
-            core_module: packaged(LDLINUX)?,
-            disk_boot_record: packaged(ISOHDPFX)?,
+            boot_loader: read(&find(&ISOLINUX_BIN)?)?,
+            core_module: read(&find(&LDLINUX)?)?,
+            disk_boot_record: read(&find(&ISOHDPFX)?)?,
         })
     }
+}
+
+/// A piece by name, and where it would be taken from.
+#[derive(Debug)]
+pub struct Located {
+    /// File name in a parts directory.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub what: &'static str,
+    /// The file, or why there is none.
+    pub path: Result<PathBuf, PartsError>,
+}
+
+/// Every piece that stage one can be made of, found or not, and not read.
+pub fn locate() -> Vec<Located> {
+    ALL.iter()
+        .map(|part| Located {
+            name: part.name,
+            what: part.what,
+            path: find(part),
+        })
+        .collect()
+}
+
+/// One piece.
+struct Part {
+    name: &'static str,
+    what: &'static str,
+    /// The file of a Debian package that does as well, and the package.
+    packaged: Option<(&'static str, &'static str)>,
 }
 
 /// Why a piece is missing or refused.
@@ -97,7 +128,7 @@ impl Isolinux {
 pub enum PartsError {
     /// No parts directory has the file.
     #[error(
-        "{name} not found in {}; run `cargo xtask setup`, or name the file",
+        "{name} not found in {}; install the package sparetire, run `cargo xtask setup` in its source, or name the file",
         list(searched)
     )]
     NotBuilt {
@@ -146,33 +177,38 @@ fn part_directories() -> Vec<PathBuf> {
     if let Some(named) = std::env::var_os("SPARETIRE_PARTS") {
         directories.push(PathBuf::from(named));
     }
-    // target/debug/sparetire -> target/parts
-    if let Some(target) = std::env::current_exe()
+    if let Some(above) = std::env::current_exe()
         .ok()
         .as_deref()
         .and_then(Path::parent)
         .and_then(Path::parent)
     {
-        directories.push(target.join("parts"));
+        // target/debug/sparetire -> target/parts; PREFIX/bin/sparetire -> PREFIX/lib/sparetire, which for the
+        // package is /usr/lib/sparetire and for the tarball wherever it was unpacked.
+        directories.push(above.join("parts"));
+        directories.push(above.join("lib/sparetire"));
     }
-    directories.push(PathBuf::from("/usr/lib/sparetire"));
+    let installed = PathBuf::from("/usr/lib/sparetire");
+    if !directories.contains(&installed) {
+        directories.push(installed);
+    }
     directories
 }
 
-fn find_part(name: &'static str) -> Result<PathBuf, PartsError> {
+fn find(part: &Part) -> Result<PathBuf, PartsError> {
     let searched = part_directories();
-    let found = searched
-        .iter()
-        .map(|directory| directory.join(name))
-        .find(|path| path.is_file());
-    found.ok_or(PartsError::NotBuilt { name, searched })
-}
-
-fn packaged((path, package): (&'static str, &'static str)) -> Result<Vec<u8>, PartsError> {
-    if !Path::new(path).is_file() {
-        return Err(PartsError::NotInstalled { path, package });
+    let in_directories = searched.iter().map(|directory| directory.join(part.name));
+    let in_package = part.packaged.map(|(path, _)| PathBuf::from(path));
+    match in_directories.chain(in_package).find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => Err(match part.packaged {
+            Some((path, package)) => PartsError::NotInstalled { path, package },
+            None => PartsError::NotBuilt {
+                name: part.name,
+                searched,
+            },
+        }),
     }
-    read(Path::new(path))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, PartsError> {
@@ -201,15 +237,42 @@ fn list(directories: &[PathBuf]) -> String {
         .join(", ")
 }
 
-const ISOLINUX_BIN: (&str, &str) = ("/usr/lib/ISOLINUX/isolinux.bin", "isolinux");
-const ISOHDPFX: (&str, &str) = ("/usr/lib/ISOLINUX/isohdpfx.bin", "isolinux");
-const LDLINUX: (&str, &str) = (
-    "/usr/lib/syslinux/modules/bios/ldlinux.c32",
-    "syslinux-common",
-);
-const UEFI_STUB: (&str, &str) = (
-    "/usr/lib/systemd/boot/efi/linuxx64.efi.stub",
-    "systemd-boot-efi",
-);
+const KERNEL: Part = Part {
+    name: "bzImage",
+    what: "stage-one kernel",
+    packaged: None,
+};
+const LOADER: Part = Part {
+    name: "stage1-loader",
+    what: "stage-one loader",
+    packaged: None,
+};
+const ISOLINUX_BIN: Part = Part {
+    name: "isolinux.bin",
+    what: "BIOS boot loader",
+    packaged: Some(("/usr/lib/ISOLINUX/isolinux.bin", "isolinux")),
+};
+const ISOHDPFX: Part = Part {
+    name: "isohdpfx.bin",
+    what: "BIOS boot code of USB sticks",
+    packaged: Some(("/usr/lib/ISOLINUX/isohdpfx.bin", "isolinux")),
+};
+const LDLINUX: Part = Part {
+    name: "ldlinux.c32",
+    what: "module of the BIOS boot loader",
+    packaged: Some((
+        "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+        "syslinux-common",
+    )),
+};
+const UEFI_STUB: Part = Part {
+    name: "linuxx64.efi.stub",
+    what: "UEFI stub",
+    packaged: Some((
+        "/usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+        "systemd-boot-efi",
+    )),
+};
+const ALL: [Part; 6] = [KERNEL, LOADER, ISOLINUX_BIN, LDLINUX, ISOHDPFX, UEFI_STUB];
 /// No piece comes near this; it stops a device file or a mistaken path.
 const MAX_PART: u64 = 128 << 20;
