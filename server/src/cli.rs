@@ -9,6 +9,7 @@ use sparetire_builder::image::ImageCommand;
 use sparetire_builder::key::KeyCommand;
 use sparetire_builder::stage1::cli::Stage1Command;
 
+use crate::doctor::DoctorArgs;
 use crate::pc::PcCommand;
 use crate::serve::ServeArgs;
 use crate::session::SessionCommand;
@@ -45,6 +46,10 @@ pub enum Command {
     /// Boot sessions: make one, watch its PC boot, end it
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Check this machine's set-up: parts, keys, store, disks, ports, clock
+    ///
+    /// Changes nothing. Ends with 1 when a check failed; warnings do not count.
+    Doctor(DoctorArgs),
     /// Print completions for a shell
     Completions {
         /// The shell

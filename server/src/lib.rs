@@ -4,6 +4,7 @@
 
 pub mod amt;
 pub mod cli;
+pub mod doctor;
 pub mod failure;
 pub mod generate;
 pub mod logging;

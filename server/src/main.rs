@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sparetire_builder::stage1::cli as stage1;
 use sparetire_server::cli::{Cli, Command};
-use sparetire_server::{failure, generate, logging, pc, serve, session};
+use sparetire_server::{doctor, failure, generate, logging, pc, serve, session};
 
 fn main() -> ExitCode {
     let Cli { ui, command } = Cli::parse();
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Pc(command) => pc::run(command, ui),
         Command::Serve(args) => serve::run(&args, ui),
         Command::Session(command) => session::run(command, ui),
+        Command::Doctor(args) => doctor::run(&args, ui),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { out } => generate::man(&out, ui),
     };

@@ -511,7 +511,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// 2026-11-21, the date files carry unless one is given; moved with each release.
-const RELEASE_DATE: i64 = 1_795_219_200;
+/// 2026-11-21 in Unix seconds, the date files carry unless one is given; moved with each release.
+pub const RELEASE_DATE: i64 = 1_795_219_200;
 /// Stage one is a few megabytes; this stops a mistaken path.
 const MAX_FILE: u64 = 256 << 20;
