@@ -10,14 +10,19 @@ use sparetire_builder::cli::Ui;
 
 use crate::cli::Cli;
 
-/// Prints the completions of one shell on standard output.
+/// Prints the completions of one shell on standard output; with `--json` as one string.
 ///
 /// # Errors
 ///
 /// When they cannot be printed.
-pub fn completions(shell: Shell) -> anyhow::Result<()> {
+pub fn completions(shell: Shell, ui: Ui) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sparetire", &mut text);
+    if ui.json {
+        return ui.print_json(&serde_json::json!({
+            "shell": shell.to_string(), "script": String::from_utf8_lossy(&text),
+        }));
+    }
     std::io::Write::write_all(&mut std::io::stdout().lock(), &text).context("printing completions")
 }
 

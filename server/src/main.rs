@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args, ui),
         Command::Session(command) => session::run(command, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
-        Command::Completions { shell } => generate::completions(shell),
+        Command::Completions { shell } => generate::completions(shell, ui),
         Command::Man { out } => generate::man(&out, ui),
     };
     match result {

@@ -450,6 +450,7 @@ fn run_show(args: &ShowArgs, ui: &Ui) -> Result<()> {
 }
 
 fn run_check(args: &CheckArgs, ui: &Ui) -> Result<()> {
+    let mut kernel = None;
     if let Some(path) = &args.kernel {
         let bytes = read_capped(path)?;
         let info = check::kernel(&bytes)
@@ -467,6 +468,11 @@ fn run_check(args: &CheckArgs, ui: &Ui) -> Result<()> {
             info.protocol >> 8,
             info.protocol & 0xff
         ));
+        kernel = Some(serde_json::json!({
+            "file": path,
+            "version": info.version,
+            "protocol": format!("{}.{:02}", info.protocol >> 8, info.protocol & 0xff),
+        }));
     }
     if let Some(path) = &args.loader {
         check::loader(&read_capped(path)?)
@@ -475,7 +481,7 @@ fn run_check(args: &CheckArgs, ui: &Ui) -> Result<()> {
         ui.line(format_args!("{}: static and stripped", path.display()));
     }
     if ui.json {
-        ui.print_json(&serde_json::json!({ "ok": true }))?;
+        ui.print_json(&serde_json::json!({ "ok": true, "kernel": kernel, "loader": args.loader }))?;
     }
     Ok(())
 }
