@@ -234,9 +234,27 @@ impl PrivateApt {
     }
 }
 
-/// One-line sources for every Debian suite this machine uses, plus backports of its
-/// release, from the mirror it already uses.
+/// A Debian release and where its packages come from.
+pub(crate) struct Release {
+    /// Its name, for example `bookworm`.
+    pub(crate) codename: String,
+    /// One-line sources.
+    pub(crate) lines: Vec<String>,
+}
+
+/// One-line sources for every suite of this machine's release, from the mirror it already uses.
+pub(crate) fn sources_of_release() -> Result<Release> {
+    let mut release = sources()?;
+    release.lines.retain(|line| !line.contains("-backports "));
+    Ok(release)
+}
+
+/// The same, plus the release's backports.
 pub(crate) fn sources_with_backports() -> Result<Vec<String>> {
+    Ok(sources()?.lines)
+}
+
+fn sources() -> Result<Release> {
     let release = fs::read_to_string("/etc/os-release").context("reading /etc/os-release")?;
     let codename = release
         .lines()
@@ -254,7 +272,10 @@ pub(crate) fn sources_with_backports() -> Result<Vec<String>> {
     if sources.is_empty() {
         bail!("apt is configured with no mirror that has {codename} main");
     }
-    Ok(sources)
+    Ok(Release {
+        codename: codename.to_owned(),
+        lines: sources,
+    })
 }
 
 /// From lines of "uri component suite codename": those of `codename`'s own suites in

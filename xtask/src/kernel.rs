@@ -111,6 +111,11 @@ pub(crate) fn find(series: Series) -> Result<Option<PathBuf>> {
     Ok(Shelf::open("kernel")?.find(&hash))
 }
 
+/// Source package and version of the kernel that is or would be built, as far as it was looked up.
+pub(crate) fn source(series: Series) -> Result<Option<String>> {
+    Ok(Source::known(series)?.map(|source| source.to_string()))
+}
+
 fn make(
     shelf: &Shelf,
     hash: &str,

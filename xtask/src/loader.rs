@@ -1,7 +1,6 @@
 //! The loader: a static executable, built with every byte counted, cached by the hash of
 //! its sources.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +8,15 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde::Deserialize;
 
 use crate::cache::{Inputs, Shelf};
+use crate::metadata::Metadata;
 use crate::{apt, checks, parts, process, tree};
 
 /// Raised when the way of building changes in a way the other inputs do not show.
 const RECIPE: u32 = 1;
 const PACKAGE: &str = "stage1-loader";
-const GLIBC: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const GLIBC: &str = "x86_64-unknown-linux-gnu";
 const MUSL: &str = "x86_64-unknown-linux-musl";
 /// Static, and at a fixed address: relocations would only cost bytes.
 const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
@@ -139,7 +138,8 @@ fn build(target: &str) -> Result<PathBuf> {
     Ok(target_dir.join(target).join("loader").join(PACKAGE))
 }
 
-fn remapped() -> Result<Vec<(PathBuf, &'static str)>> {
+/// Paths of this machine, and what stands for them in what is built: two machines then build the same bytes.
+pub(crate) fn remapped() -> Result<Vec<(PathBuf, &'static str)>> {
     let cargo_home = match env::var_os("CARGO_HOME") {
         Some(dir) => PathBuf::from(dir),
         None => PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?)
@@ -155,16 +155,7 @@ fn inputs(target: &str) -> Result<Inputs> {
     let root = tree::root();
     let compiler = process::capture(Command::new("rustc").current_dir(root).arg("-vV"))?;
     let linker = process::capture(Command::new("gcc").arg("--version"))?;
-    let metadata = process::capture(Command::new("cargo").current_dir(root).args([
-        "metadata",
-        "--format-version=1",
-        "--locked",
-        "--filter-platform",
-        target,
-    ]))
-    .context("listing the loader's dependencies")?;
-    let metadata: Metadata =
-        serde_json::from_str(&metadata).context("reading cargo's list of dependencies")?;
+    let metadata = Metadata::read(target).context("listing the loader's dependencies")?;
     let mut inputs = Inputs::new("loader", RECIPE)
         .add("compiler", compiler.as_bytes())
         .add("linker", linker.as_bytes())
@@ -185,127 +176,4 @@ fn inputs(target: &str) -> Result<Inputs> {
         };
     }
     Ok(inputs)
-}
-
-/// The parts of `cargo metadata` that are used.
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    source: Option<String>,
-    manifest_path: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Edge>,
-}
-
-#[derive(Deserialize)]
-struct Edge {
-    pkg: String,
-    dep_kinds: Vec<EdgeKind>,
-}
-
-#[derive(Deserialize)]
-struct EdgeKind {
-    kind: Option<String>,
-}
-
-impl Metadata {
-    /// The package and everything it is built from, in a stable order. Dependencies of
-    /// tests are left out.
-    fn closure(&self, name: &str) -> Result<Vec<&Package>> {
-        let packages: BTreeMap<&str, &Package> =
-            self.packages.iter().map(|p| (p.id.as_str(), p)).collect();
-        let nodes: BTreeMap<&str, &Node> = self
-            .resolve
-            .nodes
-            .iter()
-            .map(|n| (n.id.as_str(), n))
-            .collect();
-        let start = self
-            .packages
-            .iter()
-            .find(|p| p.name == name && p.source.is_none());
-        let mut todo = vec![
-            start
-                .with_context(|| format!("the workspace has no package {name}"))?
-                .id
-                .as_str(),
-        ];
-        let mut seen = BTreeSet::new();
-        while let Some(id) = todo.pop() {
-            if seen.insert(id) {
-                let edges = nodes
-                    .get(id)
-                    .map(|node| node.deps.as_slice())
-                    .unwrap_or_default();
-                let built = |edge: &&Edge| {
-                    edge.dep_kinds
-                        .iter()
-                        .any(|kind| kind.kind.as_deref() != Some("dev"))
-                };
-                todo.extend(edges.iter().filter(built).map(|edge| edge.pkg.as_str()));
-            }
-        }
-        seen.into_iter()
-            .map(|id| {
-                packages
-                    .get(id)
-                    .copied()
-                    .with_context(|| format!("cargo does not describe {id}"))
-            })
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_closure_follows_builds_and_leaves_tests_out() {
-        let text = r#"{
-            "packages": [
-                {"id": "a", "name": "a", "source": null, "manifest_path": "/r/a/Cargo.toml"},
-                {"id": "b", "name": "b", "source": "registry", "manifest_path": "/c/b/Cargo.toml"},
-                {"id": "c", "name": "c", "source": "registry", "manifest_path": "/c/c/Cargo.toml"},
-                {"id": "d", "name": "d", "source": null, "manifest_path": "/r/d/Cargo.toml"}
-            ],
-            "resolve": {"nodes": [
-                {"id": "a", "deps": [
-                    {"pkg": "b", "dep_kinds": [{"kind": "dev"}, {"kind": null}]},
-                    {"pkg": "c", "dep_kinds": [{"kind": "dev"}]}
-                ]},
-                {"id": "b", "deps": [{"pkg": "d", "dep_kinds": [{"kind": "build"}]}, {"pkg": "a", "dep_kinds": [{"kind": null}]}]},
-                {"id": "c", "deps": []},
-                {"id": "d", "deps": []}
-            ]}
-        }"#;
-        let metadata: Metadata = serde_json::from_str(text).unwrap();
-        let ids: Vec<&str> = metadata
-            .closure("a")
-            .unwrap()
-            .iter()
-            .map(|p| p.id.as_str())
-            .collect();
-        assert_eq!(ids, ["a", "b", "d"]);
-        assert!(
-            metadata.closure("c").is_err(),
-            "a registry crate of that name is not ours"
-        );
-    }
 }

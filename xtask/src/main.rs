@@ -7,9 +7,11 @@ mod apt;
 mod cache;
 mod checks;
 mod diagnostic;
+mod dist;
 mod fuzz;
 mod kernel;
 mod loader;
+mod metadata;
 mod packages;
 mod parts;
 mod process;
@@ -50,6 +52,8 @@ enum Command {
     Demo(vm::DemoOptions),
     /// Measurements with budgets
     Bench(vm::BenchOptions),
+    /// A Debian package and a tarball, to be used without cargo
+    Dist(dist::Options),
     /// Run the fuzz targets, all or by name
     Fuzz(fuzz::Options),
 }
@@ -73,6 +77,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Vm(options) => vm::run(&options),
         Command::Demo(options) => vm::demo(&options),
         Command::Bench(options) => vm::bench(&options),
+        Command::Dist(options) => dist::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
     }
 }

@@ -90,6 +90,16 @@ pub(crate) const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        purpose: "packaging",
+        packages: &[
+            need(
+                &["dpkg-dev"],
+                "dpkg-shlibdeps, which libraries the program needs",
+            ),
+            need(&["systemd"], "systemd-analyze, which checks the service"),
+        ],
+    },
+    Group {
         purpose: "testing",
         packages: &[
             need(&["qemu-system-x86"], "the virtual PC"),
