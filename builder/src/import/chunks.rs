@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow};
 use fastcdc::v2020::StreamCDC;
 use sha2::{Digest as _, Sha256};
 use sparetire_manifest::Digest;
+use zstd::bulk::Compressor;
 
 const LEAST: usize = 16 * 1024;
 const AVERAGE: usize = 64 * 1024;
@@ -24,8 +25,9 @@ const QUEUE: usize = 64;
 
 /// zstd level of the first attempt. Live images are mostly compressed already: this finds out fast.
 const PROBE_LEVEL: i32 = 1;
-/// zstd level where it pays: compressed once, fetched many times.
-const LEVEL: i32 = 12;
+/// zstd level where it pays: compressed once, fetched many times. On programs and libraries in
+/// pieces of 64 KiB the levels 7 to 12 gain 0.9 % more between them, and take four times as long.
+const LEVEL: i32 = 6;
 
 /// A chunk of the image, ready to be stored.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,6 +114,14 @@ fn work(
     to: &SyncSender<Numbered<anyhow::Result<Piece>>>,
     is_known: &(dyn Fn(&Digest, u32) -> bool + Sync),
 ) {
+    let mut compressors = match Compressors::new() {
+        Ok(compressors) => compressors,
+        Err(error) => {
+            // Nobody waits any more when this is refused.
+            let _ = to.send((0, Err(error)));
+            return;
+        }
+    };
     loop {
         // A worker that panicked while waiting has taken nothing with it.
         let next = match from.lock() {
@@ -119,14 +129,34 @@ fn work(
             Err(_) => return,
         };
         let Ok((number, bytes)) = next else { return };
-        if to.send((number, piece(bytes, is_known))).is_err() {
+        if to
+            .send((number, piece(bytes, &mut compressors, is_known)))
+            .is_err()
+        {
             return;
         }
     }
 }
 
+/// A worker's own, since setting one up takes longer than a small chunk.
+struct Compressors {
+    probe: Compressor<'static>,
+    thorough: Compressor<'static>,
+}
+
+impl Compressors {
+    fn new() -> anyhow::Result<Self> {
+        let new = |level| Compressor::new(level).context("setting up compression");
+        Ok(Self {
+            probe: new(PROBE_LEVEL)?,
+            thorough: new(LEVEL)?,
+        })
+    }
+}
+
 fn piece(
     bytes: Vec<u8>,
+    compressors: &mut Compressors,
     is_known: &(dyn Fn(&Digest, u32) -> bool + Sync),
 ) -> anyhow::Result<Piece> {
     let digest = Digest::of(&bytes);
@@ -135,8 +165,8 @@ fn piece(
         Form::Zero
     } else if is_known(&digest, length) {
         Form::Known
-    } else if saves_enough(&compress(&bytes, PROBE_LEVEL)?, &bytes) {
-        Form::Zstd(compress(&bytes, LEVEL)?)
+    } else if saves_enough(&compress(&bytes, &mut compressors.probe)?, &bytes) {
+        Form::Zstd(compress(&bytes, &mut compressors.thorough)?)
     } else {
         Form::Stored(bytes)
     };
@@ -147,8 +177,8 @@ fn piece(
     })
 }
 
-fn compress(bytes: &[u8], level: i32) -> anyhow::Result<Vec<u8>> {
-    zstd::bulk::compress(bytes, level).context("compressing a chunk")
+fn compress(bytes: &[u8], compressor: &mut Compressor<'_>) -> anyhow::Result<Vec<u8>> {
+    compressor.compress(bytes).context("compressing a chunk")
 }
 
 /// Less than 3 % is not worth a reader's time.
