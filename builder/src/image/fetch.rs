@@ -4,6 +4,8 @@
 //! What an earlier, interrupted fetch left there is checked chunk by chunk and kept where it holds,
 //! also when it was an older version of the image.
 
+mod running_digest;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -19,13 +21,13 @@ use fetch_http::{
 };
 use indicatif::HumanBytes;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use sparetire_manifest::{Digest, Index, Place};
 
 use super::{FetchArgs, image_name, trusted_keys};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode, coded};
 use crate::progress::Progress;
+use running_digest::RunningDigest;
 
 /// A CA bundle of all public authorities has a quarter of this.
 const MAX_CA: u64 = 1 << 20;
@@ -137,7 +139,8 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
     fetcher
         .resume(|chunk| have.get(chunk).copied().unwrap_or(false))
         .context("planning the download")?;
-    let mut sink = FileSink(&file);
+    let mut sink = FileSink::new(&file, manifest.size, &index, &have)
+        .with_context(|| format!("preparing to check {}", partial.display()))?;
     let summary = drive(&client, &args.from, fetcher, &mut sink, |state, event| {
         progress.set(state.done);
         if let Some(event) = event {
@@ -148,7 +151,10 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
     .map_err(|error| coded(code_of(&error), error))?;
 
     file.sync_all().context("syncing the file")?;
-    let found = digest_of(&partial)?;
+    let found = sink
+        .digest
+        .finish()
+        .with_context(|| format!("reading {} back", partial.display()))?;
     if found != manifest.sha256 {
         // Every chunk was right when it came: the disk, or another program, changed it since.
         return Err(coded(
@@ -219,11 +225,28 @@ fn partial_path(output: &Path) -> PathBuf {
     name.into()
 }
 
-struct FileSink<'a>(&'a File);
+struct FileSink<'a> {
+    file: &'a File,
+    digest: RunningDigest,
+}
+
+impl<'a> FileSink<'a> {
+    fn new(file: &'a File, size: u64, index: &Index, have: &[bool]) -> io::Result<Self> {
+        let mut digest = RunningDigest::new(file.try_clone()?, size)?;
+        for (number, (offset, chunk)) in index.placed().enumerate() {
+            if chunk.place == Place::Hole || have.get(number) == Some(&true) {
+                digest.filled(offset, u64::from(chunk.length));
+            }
+        }
+        Ok(Self { file, digest })
+    }
+}
 
 impl Sink for FileSink<'_> {
     fn chunk(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        self.digest.filled(offset, bytes.len() as u64);
+        Ok(())
     }
 }
 
@@ -243,20 +266,6 @@ fn held_chunks(file: &File, index: &Index, progress: &Progress) -> io::Result<Ve
         progress.inc(u64::from(chunk.length));
     }
     Ok(have)
-}
-
-fn digest_of(path: &Path) -> anyhow::Result<Digest> {
-    let context = || format!("reading {} back", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer).with_context(context)?;
-        if count == 0 {
-            return Ok(Digest::from_bytes(digest.finalize().into()));
-        }
-        digest.update(buffer.get(..count).unwrap_or_default());
-    }
 }
 
 /// What a failed download says about the other side.
