@@ -21,7 +21,7 @@ use sparetire_manifest::Digest;
 use tracing::warn;
 
 use self::conditions::{Selection, select};
-use self::file_body::FileBody;
+use self::file_body::{Blocks, FileBody};
 use self::open::{OpenError, OpenFile, open_beneath};
 use self::path::{FileKind, StoreFile};
 
@@ -35,11 +35,17 @@ pub(crate) const PREFIX: &str = "/store/";
 
 /// The folder that is served. It need not exist yet: it is looked at anew for each request.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreRoot(Arc<PathBuf>);
+pub(crate) struct StoreRoot {
+    path: Arc<PathBuf>,
+    blocks: Blocks,
+}
 
 impl StoreRoot {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self(Arc::new(root))
+        Self {
+            path: Arc::new(root),
+            blocks: Blocks::default(),
+        }
     }
 }
 
@@ -53,7 +59,8 @@ pub(crate) async fn serve_store(State(root): State<StoreRoot>, request: Request)
     let Some(file) = parts.uri.path().strip_prefix(PREFIX).and_then(path::parse) else {
         return not_found();
     };
-    let load = tokio::task::spawn_blocking(move || load(&root.0, file));
+    let StoreRoot { path, blocks } = root;
+    let load = tokio::task::spawn_blocking(move || load(&path, file));
     let content = match load.await {
         Ok(Ok(content)) => content,
         Ok(Err((path, error))) => return refuse(&path, &error),
@@ -62,7 +69,7 @@ pub(crate) async fn serve_store(State(root): State<StoreRoot>, request: Request)
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
     };
-    respond(&parts.method, &parts.headers, content)
+    respond(&parts.method, &parts.headers, content, blocks)
 }
 
 /// A file's bytes, or where to get them, with what the answer says about them.
@@ -114,7 +121,12 @@ fn content(kind: FileKind, opened: OpenFile) -> Result<Content, OpenError> {
     })
 }
 
-fn respond(method: &Method, headers: &axum::http::HeaderMap, content: Content) -> Response {
+fn respond(
+    method: &Method,
+    headers: &axum::http::HeaderMap,
+    content: Content,
+    blocks: Blocks,
+) -> Response {
     let Content {
         kind,
         length,
@@ -151,7 +163,7 @@ fn respond(method: &Method, headers: &axum::http::HeaderMap, content: Content) -
     let body = match source {
         _ if *method == Method::HEAD => Body::empty(),
         Source::Memory(bytes) => Body::from(cut(bytes, start, end)),
-        Source::File(file) => Body::new(FileBody::new(file, start, end)),
+        Source::File(file) => Body::new(FileBody::new(file, start, end, blocks)),
     };
     finish(answer, body)
 }
