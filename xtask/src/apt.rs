@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::packages;
+use crate::packages::{self, Group};
 use crate::process;
 
 /// Names of installed packages, from `names`.
@@ -60,9 +60,9 @@ fn parse_policy(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Names of packages that have to be installed; empty when the machine has everything.
-pub(crate) fn missing() -> Result<Vec<&'static str>> {
-    let all: Vec<&str> = packages::GROUPS
+/// Names of packages of `groups` that have to be installed; empty when the machine has everything.
+pub(crate) fn missing(groups: &'static [Group]) -> Result<Vec<&'static str>> {
+    let all: Vec<&str> = groups
         .iter()
         .flat_map(|group| group.packages)
         .flat_map(|package| package.names)
@@ -71,23 +71,23 @@ pub(crate) fn missing() -> Result<Vec<&'static str>> {
     let here = installed(&all)?;
     let is_here = |name: &str| here.contains(name);
     // Asking apt what it knows is slow; it is only needed to choose between alternatives.
-    if packages::missing(is_here, |_| true).is_ok_and(|names| names.is_empty()) {
+    if packages::missing(groups, is_here, |_| true).is_ok_and(|names| names.is_empty()) {
         return Ok(Vec::new());
     }
     let known = installable(&all)?;
     Ok(
-        match packages::missing(is_here, |name| known.contains(name)) {
+        match packages::missing(groups, is_here, |name| known.contains(name)) {
             Ok(names) => names,
             // Either the package lists were never fetched or the release lacks something:
             // the installation below updates the lists and then names what is unknown.
-            Err(_) => packages::missing(is_here, |_| true).unwrap_or_default(),
+            Err(_) => packages::missing(groups, is_here, |_| true).unwrap_or_default(),
         },
     )
 }
 
 /// Installs what is missing, as root or through sudo that asks no password.
-pub(crate) fn install_missing() -> Result<()> {
-    let names = missing()?;
+pub(crate) fn install_missing(groups: &'static [Group]) -> Result<()> {
+    let names = missing(groups)?;
     if names.is_empty() {
         return Ok(());
     }
@@ -110,7 +110,7 @@ pub(crate) fn install_missing() -> Result<()> {
         command
     };
     println!("installing host packages: {}", names.join(" "));
-    for group in packages::GROUPS {
+    for group in groups {
         for package in group.packages {
             if let Some(name) = package.names.iter().find(|name| names.contains(name)) {
                 println!("  {name} ({}): {}", group.purpose, package.why);
@@ -128,10 +128,10 @@ pub(crate) fn install_missing() -> Result<()> {
         process::run(&mut apt_get(&["--quiet", "update"])).context("updating the package lists")?;
     }
     // With fresh lists another alternative may be the right one.
-    let names = missing()?;
+    let names = missing(groups)?;
     let real = install_arguments(&["-qq", "--yes", "--option", "Dpkg::Use-Pty=0"], &names);
     process::run(&mut apt_get(&real)).context("installing host packages")?;
-    let left = missing()?;
+    let left = missing(groups)?;
     if !left.is_empty() {
         bail!(
             "apt reported success, but these packages are still missing: {}",

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         None => crate::tree::target().join("packages"),
     };
     if !options.skip_build {
-        apt::install_missing()?;
+        apt::install_missing(crate::packages::GROUPS)?;
         kernel::ensure(Series::default(), false)?;
         loader::ensure(false, false)?;
         build()?;

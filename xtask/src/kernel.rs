@@ -65,7 +65,7 @@ impl Series {
 
 /// The command by itself.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    apt::install_missing()?;
+    apt::install_missing(crate::packages::GROUPS)?;
     if options.config_only {
         let source = Source::resolve(options.kernel_series, options.fresh)?;
         let work = tempfile::tempdir().context("creating a temporary directory")?;

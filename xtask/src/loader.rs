@@ -34,7 +34,7 @@ pub(crate) struct Options {
 
 /// The command by itself: builds, then prints size and crates.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    apt::install_missing()?;
+    apt::install_missing(crate::packages::GROUPS)?;
     let path = ensure(options.musl, options.fresh)?;
     process::run(Command::new("cargo").current_dir(tree::root()).args([
         "tree",

@@ -4,6 +4,7 @@
 //! they do not. Whatever drives a virtual machine is in `tests/vm`, which xtask starts.
 
 mod apt;
+mod bench;
 mod cache;
 mod checks;
 mod diagnostic;
@@ -51,7 +52,7 @@ enum Command {
     /// From nothing to the second system's menu, watched live
     Demo(vm::DemoOptions),
     /// Measurements with budgets
-    Bench(vm::BenchOptions),
+    Bench(bench::Options),
     /// A Debian package and a tarball, to be used without cargo
     Dist(dist::Options),
     /// Run the fuzz targets, all or by name
@@ -76,7 +77,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(options) => test::run(&options),
         Command::Vm(options) => vm::run(&options),
         Command::Demo(options) => vm::demo(&options),
-        Command::Bench(options) => vm::bench(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
     }

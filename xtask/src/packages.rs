@@ -142,13 +142,40 @@ pub(crate) const GROUPS: &[Group] = &[
     },
 ];
 
-/// The names to install: for each unmet need, its first name that `known` has. `Err`
-/// carries the needs nothing is known for.
+/// What only the benches need: peers that ours are measured beside. Installed when one of
+/// them runs, so that set-up and tests stay as light as they are.
+pub(crate) const BENCH_GROUPS: &[Group] = &[Group {
+    purpose: "measuring",
+    packages: &[
+        need(
+            &["aria2"],
+            "a download program with many connections, measured beside ours",
+        ),
+        need(
+            &["curl"],
+            "a download program with one connection, measured beside ours",
+        ),
+        need(
+            &["nginx-light", "nginx"],
+            "a web server, measured beside ours and serving all download programs",
+        ),
+        need(
+            &["casync"],
+            "cuts files into content-defined chunks, measured beside ours",
+        ),
+        need(&["wrk"], "asks web servers for as much as they can give"),
+        need(&["iproute2"], "network namespaces, links, cut connections"),
+    ],
+}];
+
+/// The names to install for `groups`: for each unmet need, its first name that `known` has.
+/// `Err` carries the needs nothing is known for.
 pub(crate) fn missing(
+    groups: &'static [Group],
     installed: impl Fn(&str) -> bool,
     known: impl Fn(&str) -> bool,
 ) -> Result<Vec<&'static str>, Vec<&'static Package>> {
-    let unmet = GROUPS
+    let unmet = groups
         .iter()
         .flat_map(|group| group.packages)
         .filter(|package| !package.names.iter().any(|name| installed(name)));
@@ -173,17 +200,17 @@ mod tests {
     #[test]
     fn nothing_is_missing_when_one_name_of_each_row_is_installed() {
         let installed = |name: &str| !name.starts_with("debian-installer-13");
-        assert_eq!(missing(installed, |_| true).ok(), Some(Vec::new()));
+        assert_eq!(missing(GROUPS, installed, |_| true).ok(), Some(Vec::new()));
     }
 
     #[test]
     fn the_first_known_alternative_is_chosen() {
         let installed = |name: &str| !name.starts_with("debian-installer");
-        let bookworm = missing(installed, |name| !name.contains("-13-"))
+        let bookworm = missing(GROUPS, installed, |name| !name.contains("-13-"))
             .ok()
             .unwrap();
         assert_eq!(bookworm, ["debian-installer-12-netboot-amd64"]);
-        let trixie = missing(installed, |name| !name.contains("-12-"))
+        let trixie = missing(GROUPS, installed, |name| !name.contains("-12-"))
             .ok()
             .unwrap();
         assert_eq!(trixie, ["debian-installer-13-netboot-amd64"]);
@@ -191,7 +218,9 @@ mod tests {
 
     #[test]
     fn a_need_that_no_known_package_meets_is_reported() {
-        let unknown = missing(|name| name != "ovmf", |_| false).err().unwrap();
+        let unknown = missing(GROUPS, |name| name != "ovmf", |_| false)
+            .err()
+            .unwrap();
         assert_eq!(
             unknown
                 .iter()

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::kernel::Series;
-use crate::{apt, diagnostic, kernel, loader, parts, process, tree};
+use crate::{apt, diagnostic, kernel, loader, packages, parts, process, tree};
 
 /// `cargo xtask setup`
 #[derive(Args, Default)]
@@ -60,7 +60,7 @@ pub(crate) fn ready() -> Result<Ready> {
 fn ensure(options: &Options) -> Result<Ready> {
     let started = Instant::now();
     announce(options)?;
-    apt::install_missing()?;
+    apt::install_missing(packages::GROUPS)?;
     kernel::ensure(options.kernel_series, options.fresh)?;
     loader::ensure(options.musl, options.fresh)?;
     println!("building sparetire, virtual-pc and vm-tests");
@@ -103,7 +103,7 @@ fn announce(options: &Options) -> Result<()> {
 }
 
 fn check(options: &Options) -> Result<ExitCode> {
-    let missing = apt::missing()?;
+    let missing = apt::missing(packages::GROUPS)?;
     let packages = if missing.is_empty() {
         None
     } else {

@@ -5,7 +5,7 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::setup::{self, Ready};
 use crate::{parts, tree};
@@ -44,28 +44,6 @@ pub(crate) struct DemoOptions {
     /// Then send the same image over storage redirection alone for two minutes, and extrapolate
     #[arg(long)]
     compare: bool,
-}
-
-/// `cargo xtask bench`
-#[derive(Args)]
-pub(crate) struct BenchOptions {
-    /// What to measure
-    what: Bench,
-}
-
-/// The measurements there are.
-#[derive(Clone, Copy, ValueEnum)]
-enum Bench {
-    /// Bytes and requests over the CD until the loader speaks, beside iPXE and GRUB
-    Stage1Reads,
-    /// Peak RAM of stage one against twice the image plus 128 MiB
-    BootRam,
-    /// Seconds from the redirection session's start to the second system, the emulation's share apart
-    TimeToImage,
-    /// Time and rate of redirected reads on loopback, beside a bare socket
-    Ider,
-    /// 1,000 redirection sessions at 600 KB/s in one process
-    IderScale,
 }
 
 /// The command `vm`.
@@ -118,26 +96,8 @@ pub(crate) fn demo(options: &DemoOptions) -> Result<ExitCode> {
     status(&mut command)
 }
 
-/// The command `bench`.
-pub(crate) fn bench(options: &BenchOptions) -> Result<ExitCode> {
-    match options.what {
-        Bench::Stage1Reads => status(&mut vm_tests(&setup::ready()?, "bench-reads")),
-        Bench::BootRam => status(&mut vm_tests(&setup::ready()?, "bench-ram")),
-        Bench::TimeToImage => status(&mut vm_tests(&setup::ready()?, "bench-image")),
-        // No virtual machine, so no set-up.
-        Bench::Ider => status(&mut ider_bench("commands")),
-        Bench::IderScale => status(&mut ider_bench("scale")),
-    }
-}
-
-fn ider_bench(what: &str) -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(tree::root()).args(["bench", "--quiet"]);
-    command.args(["--package", "sparetire", "--bench", "ider", "--", what]);
-    command
-}
-
-fn vm_tests(ready: &Ready, subcommand: &str) -> Command {
+/// `vm-tests` with the parts it needs.
+pub(crate) fn vm_tests(ready: &Ready, subcommand: &str) -> Command {
     let mut command = Command::new(&ready.vm_tests);
     command
         .arg(subcommand)
@@ -148,8 +108,11 @@ fn vm_tests(ready: &Ready, subcommand: &str) -> Command {
     command
 }
 
-fn status(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().context("starting vm-tests")?;
+/// Runs; whether it said that all is well.
+pub(crate) fn status(command: &mut Command) -> Result<ExitCode> {
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
     Ok(if status.success() {
         ExitCode::SUCCESS
     } else {

@@ -43,6 +43,17 @@ impl Background {
         Self::start_with(command, Stdio::null(), Stdio::inherit)
     }
 
+    /// The same, printing to nowhere.
+    pub fn start_quiet(command: &Command) -> Result<Self> {
+        Self::start_with(command, Stdio::null(), Stdio::null)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The same as [`Background::start`], with a standard input to write to.
     pub fn start_to_type_at(command: &Command) -> Result<(Self, ChildStdin)> {
         let mut this = Self::start_with(command, Stdio::piped(), Stdio::piped)?;
