@@ -12,3 +12,4 @@ pub mod pc;
 pub mod redirection;
 pub mod serve;
 pub mod session;
+pub mod tcp;

@@ -3,13 +3,13 @@
 //! [`Dial`] is the seam for other ways: TLS for firmware that has it, tunnels that PCs open themselves, and tests.
 
 use std::future::Future;
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use amt_wsman::TransportError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+
+use crate::tcp::{self, TcpError};
 
 /// How the way to a PC is protected.
 ///
@@ -108,46 +108,37 @@ impl Tcp {
     }
 }
 
+impl Tcp {
+    fn explain(&self, error: TcpError) -> TransportError {
+        let peer = self.peer.clone();
+        match error {
+            TcpError::NoAddress { host, source } => TransportError::Unresolved {
+                host,
+                why: match source {
+                    Some(error) => error.to_string(),
+                    None => "the name is known, but has none".into(),
+                },
+            },
+            TcpError::Refused { .. } => TransportError::Refused { peer },
+            TcpError::NoAnswer { after, .. } => TransportError::TimedOut {
+                peer,
+                doing: "connecting",
+                seconds: after.as_secs(),
+            },
+            TcpError::Unreachable { source, .. } => TransportError::Unreachable {
+                peer,
+                why: source.to_string(),
+            },
+        }
+    }
+}
+
 impl Dial for Tcp {
     type Stream = TcpStream;
 
     async fn dial(&self) -> Result<TcpStream, TransportError> {
-        let peer = || self.peer.clone();
-        let timed_out = |_| TransportError::TimedOut {
-            peer: peer(),
-            doing: "connecting",
-            seconds: self.patience.as_secs(),
-        };
-        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
-        let unresolved = |why: String| TransportError::Unresolved {
-            host: self.host.clone(),
-            why,
-        };
-        let addresses = timeout(self.patience, lookup)
-            .await
-            .map_err(timed_out)?
-            .map_err(|error| unresolved(error.to_string()))?;
-        let mut failure = unresolved("the name is known, but has none".into());
-        for address in addresses {
-            match timeout(self.patience, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Requests are single writes that wait for an answer: nothing to gain from waiting for more.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
-                    failure = TransportError::Refused { peer: peer() };
-                }
-                Ok(Err(error)) => {
-                    failure = TransportError::Unreachable {
-                        peer: peer(),
-                        why: error.to_string(),
-                    };
-                }
-                Err(elapsed) => failure = timed_out(elapsed),
-            }
-        }
-        Err(failure)
+        let connected = tcp::connect(&self.host, self.port, self.patience).await;
+        connected.map_err(|error| self.explain(error))
     }
 
     fn peer(&self) -> &str {

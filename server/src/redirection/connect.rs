@@ -2,40 +2,23 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use amt_redirection::console::Credentials;
 use amt_redirection::console::{AuthPolicy, OpenError, Opened, Opening};
 use amt_redirection::session::SessionKind;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
-use zeroize::Zeroizing;
+use tokio::time::{Instant, timeout_at};
+
+use crate::tcp::{self, TcpError};
 
 /// TCP port of redirection without TLS.
 pub const PORT: u16 = 16994;
 
 /// How long name service, and then each address, may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// User and password of the firmware.
-#[derive(Clone)]
-pub struct Credentials {
-    /// User name.
-    pub user: String,
-    /// Password, wiped when dropped.
-    pub password: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A connection to firmware, whatever carries it.
 pub trait Channel: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -64,7 +47,7 @@ pub struct Tcp {
 impl Dial for Tcp {
     fn dial(&self) -> Dialing<'_> {
         Box::pin(async {
-            let stream = tcp(&self.host, self.port).await?;
+            let stream = tcp::connect(&self.host, self.port, CONNECT_PATIENCE).await?;
             Ok(Box::new(stream) as Box<dyn Channel>)
         })
     }
@@ -73,42 +56,9 @@ impl Dial for Tcp {
 /// Why there is no session.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The name has no address.
-    #[error("{host} has no address")]
-    NoAddress {
-        /// As it was given.
-        host: String,
-        /// From name service; none when it answered with nothing.
-        #[source]
-        source: Option<io::Error>,
-    },
-    /// Nothing listens: redirection is switched off, or this is no AMT.
-    #[error("{address} refuses connections")]
-    Refused {
-        /// Address and port.
-        address: SocketAddr,
-    },
-    /// No answer.
-    #[error("no answer from {host} port {port} within {} s", .after.as_secs())]
-    NoAnswer {
-        /// As it was given.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// The network has no way there, or the like.
-    #[error("connecting to {host} port {port}")]
-    Unreachable {
-        /// As it was given.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
+    /// There is no connection. Refused, it may be that redirection is switched off, or that this is no AMT.
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
     /// The connection broke before the session was open.
     #[error("the connection broke while the session was opened")]
     Lost(#[source] io::Error),
@@ -140,45 +90,6 @@ impl ConnectError {
     }
 }
 
-/// Connects by TCP, address by address, and switches Nagle's algorithm off: with it, replies of several segments wait for the
-/// peer's delayed acknowledgement (44 ms for 64 KiB measured between others).
-pub async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let no_answer = || ConnectError::NoAnswer {
-        host: host.to_owned(),
-        port,
-        after: CONNECT_PATIENCE,
-    };
-    let no_address = |source| ConnectError::NoAddress {
-        host: host.to_owned(),
-        source,
-    };
-    let addresses = timeout(CONNECT_PATIENCE, lookup_host((host, port)))
-        .await
-        .map_err(|_| no_answer())?
-        .map_err(|error| no_address(Some(error)))?;
-    let mut last = no_address(None);
-    for address in addresses {
-        match timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await {
-            Err(_) => last = no_answer(),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                last = ConnectError::Refused { address };
-            }
-            Ok(Err(source)) => {
-                last = ConnectError::Unreachable {
-                    host: host.to_owned(),
-                    port,
-                    source,
-                };
-            }
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(ConnectError::Lost)?;
-                return Ok(stream);
-            }
-        }
-    }
-    Err(last)
-}
-
 /// Starts and authenticates a session on a fresh connection. Each answer has a deadline. On failure the connection is good for
 /// nothing more.
 pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(
@@ -189,12 +100,8 @@ pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Opened, ConnectError> {
     let mut cnonce = [0; 16];
     getrandom::fill(&mut cnonce).map_err(ConnectError::Random)?;
-    let credentials = amt_redirection::console::Credentials {
-        user: credentials.user.clone(),
-        password: credentials.password.clone(),
-    };
     let now = Instant::now().into_std();
-    let mut opening = Opening::new(kind, credentials, policy, cnonce, now);
+    let mut opening = Opening::new(kind, credentials.clone(), policy, cnonce, now);
     let mut input = [0; 1024];
     loop {
         if let Some(outcome) = opening.outcome() {

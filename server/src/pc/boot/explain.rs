@@ -7,6 +7,7 @@ use sparetire_builder::exit::{ExitCode, coded};
 use crate::failure::advise;
 use crate::redirection::connect::ConnectError;
 use crate::redirection::ider::{EndReason, Loss};
+use crate::tcp::TcpError;
 
 /// A redirected drive that is gone although it was needed.
 pub(super) fn drive(reason: &EndReason) -> Error {
@@ -54,16 +55,14 @@ fn cure(loss: &Loss) -> (ExitCode, Option<&'static str>) {
 pub(crate) fn connection(error: &ConnectError) -> (ExitCode, Option<&'static str>) {
     match error {
         ConnectError::Open(open) => opening(open),
-        ConnectError::Refused { .. } => (
+        ConnectError::Tcp(TcpError::Refused { .. }) => (
             ExitCode::Unreachable,
             Some(
                 "its redirection port is closed although redirection is switched on: it may speak TLS only, or a firewall \
                  is in the way (port 16994)",
             ),
         ),
-        ConnectError::NoAddress { .. }
-        | ConnectError::NoAnswer { .. }
-        | ConnectError::Unreachable { .. } => (
+        ConnectError::Tcp(_) => (
             ExitCode::Unreachable,
             Some("port 16994 must pass from here to the PC, besides 16992"),
         ),

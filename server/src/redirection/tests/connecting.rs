@@ -1,10 +1,9 @@
 use amt_redirection::console::{AuthPolicy, OpenError, Step};
 use amt_redirection::session::SessionKind;
 use tokio::io::{AsyncWriteExt, duplex};
-use tokio::net::TcpListener;
 
 use super::firmware::{Firmware, credentials};
-use crate::redirection::connect::{ConnectError, open, tcp};
+use crate::redirection::connect::{ConnectError, open};
 
 /// Opens an IDE-R session to firmware that does as `script` says.
 async fn opened<F, T>(script: F) -> Result<amt_redirection::console::Opened, ConnectError>
@@ -111,24 +110,6 @@ async fn a_peer_that_takes_nothing_ends_in_a_timeout() {
         error,
         ConnectError::Open(OpenError::Timeout(Step::Start))
     ));
-}
-
-#[tokio::test]
-async fn a_port_where_nothing_listens_is_refused() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    match tcp("127.0.0.1", address.port()).await {
-        Err(ConnectError::Refused { address: found }) => assert_eq!(found, address),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn connections_do_not_wait_for_acknowledgements() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    assert!(tcp("127.0.0.1", port).await.unwrap().nodelay().unwrap());
 }
 
 #[test]

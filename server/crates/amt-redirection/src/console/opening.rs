@@ -28,7 +28,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A constant in every known console, and never a counter: each session has one response.
 const NONCE_COUNT: &[u8] = b"00000002";
 
-/// Who logs on.
+/// Who logs on. The password is wiped when dropped.
+#[derive(Clone)]
 pub struct Credentials {
     /// User name; at most 255 bytes can be sent.
     pub user: String,
