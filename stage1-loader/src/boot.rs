@@ -178,6 +178,8 @@ impl Boot {
         if let Some(up) = self.up.take() {
             network::take_down(&up);
         }
+        // Its connections were of the address before.
+        self.client = None;
         let avoid = self.avoid.take();
         let config = self.config()?;
         let mut urls = config.store_urls();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use boot_api::{Inventory, Report, ReportKind, clip};
 use fetch_http::{HttpClient, HttpFailure};
 use stage1_config::SessionConfig;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::console::Console;
@@ -32,7 +32,8 @@ pub struct Reports {
     changed: Arc<Notify>,
     delivered: Arc<Notify>,
     started: Duration,
-    running: bool,
+    /// What the running task posts with.
+    client: Option<watch::Sender<HttpClient>>,
 }
 
 impl Reports {
@@ -43,7 +44,7 @@ impl Reports {
             changed: Arc::default(),
             delivered: Arc::default(),
             started,
-            running: false,
+            client: None,
         }
     }
 
@@ -101,7 +102,8 @@ impl Reports {
         }
     }
 
-    /// Starts the task that posts, unless it runs already.
+    /// Starts the task that posts. If it runs already, it goes on with this client: what is under way with the one before,
+    /// whose connections may lead nowhere any more, is posted again.
     pub fn start(
         &mut self,
         client: HttpClient,
@@ -109,16 +111,26 @@ impl Reports {
         session: SessionConfig,
         console: Console,
     ) {
-        if std::mem::replace(&mut self.running, true) {
+        if self.go_on_with(&client) {
             return;
         }
+        let (sender, receiver) = watch::channel(client);
+        let task = self.clone();
+        self.client = Some(sender);
         let path = boot_api::events_path(&session.id);
         let url = format!("{}{path}", server.trim_end_matches('/'));
-        tokio::spawn(self.clone().deliver(client, url, session, console));
+        tokio::spawn(task.deliver(receiver, url, session, console));
     }
 
-    /// Drops what is queued and takes no more.
-    pub fn close(&self) {
+    /// Lets a running task go on with this client, as [`start`](Self::start) says; whether there is one.
+    pub fn go_on_with(&self, client: &HttpClient) -> bool {
+        let running = self.client.as_ref();
+        running.is_some_and(|sender| sender.send(client.clone()).is_ok())
+    }
+
+    /// Drops what is queued and takes no more. No connection stays that carried the token.
+    pub fn close(&mut self) {
+        self.client = None;
         self.outbox().close();
         self.changed.notify_one();
         self.delivered.notify_one();
@@ -126,7 +138,7 @@ impl Reports {
 
     /// Waits until the server has everything, at most `limit`. False when it has not.
     pub async fn flush(&self, limit: Duration) -> bool {
-        if !self.running {
+        if self.client.is_none() {
             return false;
         }
         let done = async {
@@ -141,7 +153,7 @@ impl Reports {
 
     async fn deliver(
         self,
-        client: HttpClient,
+        mut client: watch::Receiver<HttpClient>,
         url: String,
         session: SessionConfig,
         console: Console,
@@ -157,7 +169,13 @@ impl Reports {
                 }
                 Action::Send(batch) => {
                     let token = session.token.reveal();
-                    let answer = client.post_json(&url, Some(token), &batch).await;
+                    let answer = loop {
+                        let current = client.borrow_and_update().clone();
+                        tokio::select! {
+                            answer = current.post_json(&url, Some(token), &batch) => break answer,
+                            Ok(()) = client.changed() => {}
+                        }
+                    };
                     let what = answer.err().map(|error| error.what);
                     let meaning = match &what {
                         None => Answer::Taken,

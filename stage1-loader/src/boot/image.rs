@@ -208,10 +208,10 @@ impl Boot {
                     let why = disturbance.describe();
                     self.console
                         .status(Step::Fetch, &format!("{why}; asking for an address again"));
-                    // Its connections were of the old address.
-                    self.client = None;
                     let detail = self.connect()?;
                     self.console.status(Step::Network, &detail);
+                    let client = self.client()?;
+                    self.reports.go_on_with(&client);
                 }
             }
         }
