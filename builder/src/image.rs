@@ -259,9 +259,12 @@ pub struct FetchArgs {
     /// Replace an existing file
     #[arg(long)]
     pub(crate) force: bool,
-    /// Connections at the same time
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    /// Most connections at the same time; it starts with 4 and adds more while they bring more
+    #[arg(long, value_name = "N", default_value_t = 24)]
     pub(crate) connections: u8,
+    /// Give up after so many seconds without anything new: servers may restart, links may be lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) patience: u32,
 }
 
 impl ImageCommand {

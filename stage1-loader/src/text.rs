@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fetch_http::SourceHealth;
+
 /// Bytes in binary units, one digit after the point: `1.5 MiB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -41,6 +43,16 @@ pub fn percent(done: u64, total: u64) -> u64 {
     }
     let percent = u128::from(done.min(total)) * 100 / u128::from(total);
     percent as u64
+}
+
+/// What one source of a download did: `http://a/: 12.0 MiB, 3 faults, health 40 of 100`.
+pub fn source(url: &str, health: &SourceHealth) -> String {
+    format!(
+        "{url}: {}, {} faults, health {} of 100",
+        bytes(health.received),
+        health.faults,
+        health.score
+    )
 }
 
 /// The download on one line.

@@ -12,12 +12,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
 use fetch_http::{
-    DownloadError, FetchError, Fetcher, HttpClient, HttpOptions, Settings, Sink, Trust, What,
-    drive, open_image,
+    DownloadError, FetchError, FetchEvent, Fetcher, HttpClient, HttpOptions, Settings, Sink,
+    SourceHealth, SourceState, Trust, What, drive, open_image, public_url,
 };
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -32,9 +32,6 @@ use running_digest::RunningDigest;
 /// A CA bundle of all public authorities has a quarter of this.
 const MAX_CA: u64 = 1 << 20;
 
-/// Failures in a row after which a source is given up: here a person waits who can start again.
-const GIVE_UP: u32 = 8;
-
 #[derive(Serialize)]
 struct Fetched<'a> {
     name: String,
@@ -48,6 +45,57 @@ struct Fetched<'a> {
     requests: u64,
     faults: u64,
     elapsed_ms: u64,
+    sources: Vec<FetchedFrom>,
+}
+
+/// What one source did.
+#[derive(Serialize)]
+struct FetchedFrom {
+    /// Without user, password, query and fragment.
+    url: String,
+    received_bytes: u64,
+    faults: u64,
+    /// 100 without recent faults, 0 when dropped.
+    score: u8,
+    state: &'static str,
+}
+
+impl FetchedFrom {
+    fn all(urls: &[String], health: &[SourceHealth]) -> Vec<Self> {
+        let one = |(url, health): (&String, &SourceHealth)| Self {
+            url: public_url(url),
+            received_bytes: health.received,
+            faults: health.faults,
+            score: health.score,
+            state: match health.state {
+                SourceState::Good => "good",
+                SourceState::Resting(_) => "resting",
+                SourceState::Dropped => "dropped",
+            },
+        };
+        urls.iter().zip(health).map(one).collect()
+    }
+}
+
+/// An event in words; nothing where it is not worth a line.
+fn told(urls: &[String], event: &FetchEvent) -> Option<String> {
+    let name = |source: usize| {
+        urls.get(source)
+            .map_or_else(String::new, |url| public_url(url))
+    };
+    match event {
+        FetchEvent::Fault(fault) => Some(format!(
+            "{}: {} (chunk {})",
+            name(fault.source_index),
+            fault.what,
+            fault.chunk
+        )),
+        FetchEvent::SourceDropped { source } => Some(format!("{}: given up", name(*source))),
+        FetchEvent::Overtaken { source, by } if source != by => {
+            Some(format!("{}: slow; {} takes over", name(*source), name(*by)))
+        }
+        FetchEvent::Overtaken { .. } | FetchEvent::SourceRests { .. } => None,
+    }
 }
 
 pub(super) fn run(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
@@ -129,7 +177,7 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
     );
     let settings = Settings {
         connections: usize::from(args.connections),
-        give_up: Some(GIVE_UP),
+        patience: Some(Duration::from_secs(args.patience.into())),
         ..Settings::default()
     };
     // Any seed will do that differs between machines.
@@ -143,8 +191,8 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
         .with_context(|| format!("preparing to check {}", partial.display()))?;
     let summary = drive(&client, &args.from, fetcher, &mut sink, |state, event| {
         progress.set(state.done);
-        if let Some(event) = event {
-            progress.message(&format!("{event:?}"));
+        if let Some(line) = event.and_then(|event| told(&args.from, event)) {
+            progress.message(&line);
         }
     })
     .await
@@ -181,6 +229,7 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
         requests: summary.progress.requests,
         faults: summary.progress.faults,
         elapsed_ms: u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
+        sources: FetchedFrom::all(&args.from, &summary.progress.sources),
     };
     if ui.json {
         return ui.print_json(&fetched);
@@ -195,6 +244,17 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
         fetched.requests,
         HumanBytes(fetched.kept_bytes)
     ));
+    if fetched.sources.len() > 1 {
+        for source in &fetched.sources {
+            ui.line(format_args!(
+                "  {}: {}, {} faults, {}",
+                source.url,
+                HumanBytes(source.received_bytes),
+                source.faults,
+                source.state
+            ));
+        }
+    }
     Ok(())
 }
 

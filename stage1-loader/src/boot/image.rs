@@ -28,8 +28,8 @@ use crate::text;
 /// often lost.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
-/// Failures in a row after which a store is given up; with pauses up to 8 s about a minute.
-const GIVE_UP: u32 = 10;
+/// How long nothing may come before the screen says so.
+const QUIET: Duration = Duration::from_secs(5);
 /// How long the same fault of the same store is not shown again.
 const SAME_FAULT: Duration = Duration::from_secs(15);
 /// Faults shown line by line; more are only counted, by the store.
@@ -223,6 +223,7 @@ impl Boot {
         let config = self.config()?;
         let stores = config.store_urls();
         let connections = usize::from(config.connections);
+        let patience = Duration::from_secs(config.patience_seconds.into());
         let shown: Vec<String> = stores
             .iter()
             .map(|url| fetch_http::public_url(url))
@@ -255,7 +256,8 @@ impl Boot {
         let index = &opened.index;
         let settings = Settings {
             connections,
-            give_up: Some(GIVE_UP),
+            // Restarts of the store and lost links are waited for.
+            patience: Some(patience),
             ..Settings::default()
         };
         let seed = u64::from(sys::random_u32());
@@ -301,6 +303,11 @@ impl Boot {
             rate: rate as u64,
         });
         self.tell_memory();
+        if progress.sources.len() > 1 {
+            for (url, health) in shown.iter().zip(&progress.sources) {
+                self.console.status(Step::Fetch, &text::source(url, health));
+            }
+        }
         Ok(Fetched::Whole(format!(
             "{} verified, {} over the network in {}.{} s, {}/s",
             text::bytes(progress.total),
@@ -450,15 +457,20 @@ impl<'a> Show<'a> {
         let now = sys::uptime();
         match event {
             Some(event) => self.event(event),
-            None => self.console.bottom(&format!(
-                "fetch    {}",
-                text::progress(
+            None => {
+                let line = text::progress(
                     progress.done,
                     progress.total,
                     progress.rate,
-                    progress.remaining()
-                )
-            )),
+                    progress.remaining(),
+                );
+                let waiting = if progress.quiet < QUIET {
+                    String::new()
+                } else {
+                    format!("  nothing new for {}", text::duration(progress.quiet))
+                };
+                self.console.bottom(&format!("fetch    {line}{waiting}"));
+            }
         }
         if now >= self.next_report {
             self.next_report = now + PROGRESS_EVERY;
@@ -483,7 +495,11 @@ impl<'a> Show<'a> {
                 let what = "given up".to_owned();
                 (store(*source).to_owned(), what.clone(), what)
             }
-            FetchEvent::SourceRests { .. } => return,
+            FetchEvent::Overtaken { source, by } if source != by => {
+                let what = format!("slow; {} takes over", store(*by));
+                (store(*source).to_owned(), what.clone(), what)
+            }
+            FetchEvent::Overtaken { .. } | FetchEvent::SourceRests { .. } => return,
         };
         // Several connections to one dead store say the same thing at once, and again later.
         let now = sys::uptime();

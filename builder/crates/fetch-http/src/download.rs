@@ -33,7 +33,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 const PARTS_AT_ONCE: usize = 8;
 
 /// What a fetch did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchSummary {
     /// Where it ended.
     pub progress: Progress,
@@ -145,20 +145,19 @@ pub async fn drive(
     let mut next_report = started;
     loop {
         let next = download.act();
-        let progress = download.fetcher.progress(download.now());
         while let Some(event) = download.fetcher.poll_event() {
-            report(&progress, Some(&event));
+            report(&download.progress(), Some(&event));
         }
         let ended = !matches!(next, Next::Wait(_));
         if ended || Instant::now() >= next_report {
-            report(&progress, None);
+            report(&download.progress(), None);
             next_report = Instant::now() + REPORT_EVERY;
         }
         match next {
             Next::Wait(until) => download.wait(until.min(next_report), sink).await,
             Next::Done => {
                 return Ok(FetchSummary {
-                    progress,
+                    progress: download.progress(),
                     elapsed: download.now(),
                 });
             }
@@ -200,6 +199,11 @@ enum Next {
 impl Download<'_> {
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn progress(&mut self) -> Progress {
+        let now = self.now();
+        self.fetcher.progress(now)
     }
 
     /// Does what the machine wants done, until it wants to wait.
@@ -285,9 +289,9 @@ impl Download<'_> {
 
     fn named(&self, error: &FetchError) -> Vec<NamedFault> {
         let faults = match error {
-            FetchError::NoSourceLeft { faults } | FetchError::Deadline { faults, .. } => {
-                faults.as_slice()
-            }
+            FetchError::NoSourceLeft { faults }
+            | FetchError::Deadline { faults, .. }
+            | FetchError::NoProgress { faults, .. } => faults.as_slice(),
             FetchError::Sink { .. } => &[],
         };
         let name = |fault: &Fault| {

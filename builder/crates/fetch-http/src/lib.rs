@@ -24,5 +24,5 @@ pub use tls::{Pin, Trust, TrustError};
 
 pub use fetch::{
     ConnectionFailure, Fault, FetchError, FetchEvent, Fetcher, PlanError, Progress, Settings, Sink,
-    TlsFailure, What,
+    SourceHealth, SourceState, TlsFailure, What,
 };

@@ -8,10 +8,14 @@ use crate::fault::{Fault, FetchError};
 /// How to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Requests at the same time, over all sources; 1 to 16.
+    /// Most requests at the same time, over all sources; 1 to [`MAX_CONNECTIONS`](crate::MAX_CONNECTIONS).
     pub connections: usize,
+    /// Requests at the same time to begin with; more come while more bring more.
+    pub first_connections: usize,
     /// Time for the whole, counted from the machine's zero.
     pub deadline: Option<Duration>,
+    /// Time that may pass without a single new chunk: long enough for a server to restart or a link to come back.
+    pub patience: Option<Duration>,
     /// A request that brings fewer than `stall_bytes` in this time is cut.
     pub stall: Duration,
     /// See `stall`.
@@ -30,8 +34,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            connections: 4,
+            // More than most servers need, and what a lossy link does; the limit is rarely reached elsewhere.
+            connections: 24,
+            first_connections: 4,
             deadline: None,
+            patience: None,
             stall: Duration::from_secs(20),
             stall_bytes: 1024,
             back_off: Duration::from_millis(250),
@@ -107,5 +114,12 @@ pub enum FetchEvent {
     SourceDropped {
         /// Which one.
         source: usize,
+    },
+    /// Part of what a slow connection still had to bring is asked for again, so that the rest does not wait for it.
+    Overtaken {
+        /// The source of the slow connection.
+        source: usize,
+        /// The source that takes over; may be the same.
+        by: usize,
     },
 }

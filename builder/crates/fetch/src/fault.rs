@@ -233,6 +233,16 @@ pub enum FetchError {
         /// The last fault of each source that had one.
         faults: Vec<Fault>,
     },
+    /// Nothing came for too long.
+    #[error("no new chunk for {patience:?} with {missing} bytes of the image missing")]
+    NoProgress {
+        /// The limit that was set.
+        patience: Duration,
+        /// Bytes of the image that did not arrive.
+        missing: u64,
+        /// The last fault of each source that had one.
+        faults: Vec<Fault>,
+    },
     /// The target did not take a chunk.
     #[error("writing chunk at image offset {offset}")]
     Sink {

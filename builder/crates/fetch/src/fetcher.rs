@@ -1,12 +1,11 @@
 //! The machine itself: which connection asks whom for what, and what follows from each answer.
 //!
-//! A connection is a slot that carries one request at a time. It is idle, under way, or parked: a parked slot
-//! still owes the rest of a run, and keeps the first bytes of the unfinished chunk as long as the source they came
-//! from can continue it under the same strong ETag. So memory stays at one stored chunk per slot, plus one
-//! decoded chunk for all.
+//! How many requests there are is the business of `ramp`, how sources are judged that of `source`, and what a
+//! connection holds that of `slots`.
 //!
-//! Timers: the deadline of the whole; for each request a watch that wants [`Settings::stall_bytes`] in each
-//! [`Settings::stall`]; for each source the time until which it rests.
+//! Timers: the deadline of the whole, and the patience since the last chunk; for each request a watch that wants
+//! [`Settings::stall_bytes`] in each [`Settings::stall`]; for each source the time until which it rests; and a tick, by
+//! which speeds are measured and slow connections noticed.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -20,16 +19,25 @@ use crate::Sink;
 use crate::exchange::{Action, FetchEvent, Flow, Request, RequestId, Settings};
 use crate::fault::{ConnectionFailure, Fault, FetchError, What};
 use crate::head::Head;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{MAX_CHUNK, Plan, PlanError};
 use crate::progress::{Progress, RateMeter};
+use crate::ramp::Ramp;
 use crate::receiver::{Decoder, Receiver, chunk_of};
+use crate::slots::{Busy, Partial, Rescue, Slot, find, rescue, twin};
 use crate::source::{BackOff, Source, Standing};
 
-const MAX_CONNECTIONS: usize = 16;
+/// Most requests there can be at the same time.
+pub const MAX_CONNECTIONS: usize = 32;
 /// Events kept for a caller that does not collect them; the oldest go first.
 const MAX_EVENTS: usize = 256;
 /// When there is nothing to wait for but the answer to a request: how soon to look again.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often speeds are measured.
+const TICK: Duration = Duration::from_millis(500);
+/// A request should last no longer than this at its source's speed, so that work is not tied to a slow one.
+const RUN_SECONDS: f64 = 8.0;
+/// A request that brought so much was no failure, if the next one can continue where it ended.
+const WORTHWHILE: u64 = 16 << 10;
 
 /// Fetches one image.
 pub struct Fetcher<'a> {
@@ -48,44 +56,13 @@ pub struct Fetcher<'a> {
     sink_failure: Option<FetchError>,
     next_id: u64,
     jitter: Jitter,
-}
-
-#[derive(Debug, Default)]
-enum Slot {
-    #[default]
-    Idle,
-    Parked {
-        run: Range<usize>,
-        partial: Option<Partial>,
-    },
-    Busy(Box<Busy>),
-}
-
-/// The first bytes of the first piece of a parked run.
-#[derive(Debug)]
-struct Partial {
-    source: usize,
-    etag: String,
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Busy {
-    id: RequestId,
-    source: usize,
-    pack: u32,
-    range: Range<u64>,
-    /// The strong ETag that the received bytes belong to.
-    etag: Option<String>,
-    if_range: bool,
-    head_seen: bool,
-    receiver: Receiver,
-    asked: Duration,
-    received: u64,
-    /// Whether a chunk of it has been verified.
-    delivered: bool,
-    watch_since: Duration,
-    watch_bytes: u64,
+    ramp: Ramp,
+    /// When speeds were last measured.
+    ticked: Duration,
+    /// When a chunk was last verified.
+    delivered_at: Duration,
+    /// Stored bytes asked for twice at the same time.
+    raced: u64,
 }
 
 impl<'a> Fetcher<'a> {
@@ -97,14 +74,17 @@ impl<'a> Fetcher<'a> {
         settings: Settings,
         seed: u64,
     ) -> Result<Self, PlanError> {
+        let most = settings.connections.clamp(1, MAX_CONNECTIONS);
         let mut fetcher = Self {
             index,
             plan: Plan::default(),
             queue: VecDeque::new(),
             sources: (0..sources).map(|_| Source::default()).collect(),
-            slots: (0..settings.connections.clamp(1, MAX_CONNECTIONS))
-                .map(|_| Slot::Idle)
-                .collect(),
+            slots: (0..most).map(|_| Slot::Idle).collect(),
+            ramp: Ramp::new(settings.first_connections, most),
+            ticked: Duration::ZERO,
+            delivered_at: Duration::ZERO,
+            raced: 0,
             settings,
             decoder: Decoder::new(),
             progress: Progress::default(),
@@ -142,6 +122,7 @@ impl<'a> Fetcher<'a> {
             return Action::Failed(failure);
         }
         self.cut_stalled(now);
+        self.tick(now);
         if let Some(id) = self.cancels.pop_front() {
             return Action::Cancel(id);
         }
@@ -156,18 +137,26 @@ impl<'a> Fetcher<'a> {
         if let Some(deadline) = self.settings.deadline
             && now >= deadline
         {
-            let missing = self.progress.total.saturating_sub(self.progress.done);
             return Action::Failed(FetchError::Deadline {
                 deadline,
-                missing,
+                missing: self.missing(),
                 faults: self.last_faults(),
             });
         }
-        for connection in 0..self.slots.len() {
-            if let Some(request) = self.assign(now, connection) {
-                return Action::Request(request);
-            }
+        if let Some(patience) = self.settings.patience
+            && now.saturating_sub(self.delivered_at) >= patience
+        {
+            return Action::Failed(FetchError::NoProgress {
+                patience,
+                missing: self.missing(),
+                faults: self.last_faults(),
+            });
         }
+        if let Some(request) = self.next_request(now) {
+            return Action::Request(request);
+        }
+        let in_use = self.in_use();
+        self.ramp.tick(now, self.progress.network_bytes, in_use);
         Action::Wait {
             until: self.next_timer(now),
         }
@@ -228,6 +217,10 @@ impl<'a> Fetcher<'a> {
         let length = bytes.len() as u64;
         busy.received = busy.received.saturating_add(length);
         busy.watch_bytes = busy.watch_bytes.saturating_add(length);
+        busy.fresh = busy.fresh.saturating_add(length);
+        if let Some(source) = self.sources.get_mut(busy.source) {
+            source.received(now, length);
+        }
         self.progress.network_bytes = self.progress.network_bytes.saturating_add(length);
         self.rate.add(now, length);
 
@@ -237,14 +230,17 @@ impl<'a> Fetcher<'a> {
             decoder,
             progress,
             sources,
+            delivered_at,
             ..
         } = self;
         let Busy {
             receiver,
             delivered,
             source,
+            shortened,
             ..
         } = &mut **busy;
+        let due_before = receiver.due_number();
         let taken = receiver.take(plan, &mut bytes, |piece, stored| {
             let targets = plan.targets(piece);
             // All targets of a piece have the same length and digest.
@@ -263,12 +259,29 @@ impl<'a> Fetcher<'a> {
             }
             progress.stored_done = progress.stored_done.saturating_add(piece.stored);
             *delivered = true;
+            *delivered_at = now;
             if let Some(source) = sources.get_mut(*source) {
                 source.delivered();
             }
             Ok(())
         });
+        // What was left to another connection is its business: the rest of this answer is not read.
+        let handed_over = *shortened && receiver.due_number().is_none();
+        let due_now = receiver.due_number();
+        if due_before != due_now
+            && let Some(piece) = due_before
+            && let Some(other) = twin(&self.slots, piece, connection)
+        {
+            self.lose(now, other);
+        }
+        let Some((connection, busy)) = find(&mut self.slots, id) else {
+            return Flow::Stop;
+        };
         match taken {
+            Ok(()) if handed_over => {
+                self.release(connection);
+                Flow::Stop
+            }
             Ok(()) if bytes.is_empty() => Flow::Continue,
             Ok(()) => {
                 let expected = busy.range.end.saturating_sub(busy.range.start);
@@ -288,7 +301,7 @@ impl<'a> Fetcher<'a> {
             return;
         };
         if busy.receiver.due(&self.plan).is_none() {
-            self.release(now, connection);
+            self.release(connection);
         } else {
             let expected = busy.range.end.saturating_sub(busy.range.start);
             let what = What::ShortBody {
@@ -306,7 +319,7 @@ impl<'a> Fetcher<'a> {
         };
         if busy.receiver.due(&self.plan).is_none() {
             // Everything has come: how the connection ends no longer matters.
-            self.release(now, connection);
+            self.release(connection);
         } else {
             let _ = self.fail(now, connection, failure.into());
         }
@@ -316,17 +329,14 @@ impl<'a> Fetcher<'a> {
     pub fn progress(&mut self, now: Duration) -> Progress {
         Progress {
             rate: self.rate.rate(now),
-            active: self
-                .slots
-                .iter()
-                .filter(|slot| matches!(slot, Slot::Busy(_)))
-                .count(),
+            active: self.in_use(),
+            quiet: now.saturating_sub(self.delivered_at),
             sources: self
                 .sources
-                .iter()
-                .filter(|source| !source.dropped())
-                .count(),
-            ..self.progress
+                .iter_mut()
+                .map(|source| source.health(now))
+                .collect(),
+            ..self.progress.clone()
         }
     }
 
@@ -357,45 +367,137 @@ impl<'a> Fetcher<'a> {
         holes.map(|(offset, chunk)| (offset, u64::from(chunk.length)))
     }
 
-    /// Gives a free slot work, if there is any that an available source can do.
-    fn assign(&mut self, now: Duration, connection: usize) -> Option<Request> {
-        let slot = self.slots.get_mut(connection)?;
-        let remembered = match slot {
-            Slot::Busy(_) => return None,
-            Slot::Idle if self.queue.is_empty() => return None,
-            Slot::Idle => None,
-            Slot::Parked { partial, .. } => partial.as_ref().map(|partial| partial.source),
-        };
-        // The source that can continue in mid-chunk comes first; then whoever is least busy.
-        let is_available = |source: &usize| {
-            self.sources
-                .get(*source)
-                .is_some_and(|source| source.available(now))
-        };
-        let chosen = remembered.filter(is_available).or_else(|| {
-            (0..self.sources.len())
-                .filter(is_available)
-                .min_by_key(|source| self.sources.get(*source).map(Source::cost))
-        })?;
-        let source = self.sources.get_mut(chosen)?;
+    fn in_use(&self) -> usize {
+        let is_busy = |slot: &&Slot| matches!(slot, Slot::Busy(_));
+        self.slots.iter().filter(is_busy).count()
+    }
 
-        let (run, partial) = match mem::take(slot) {
-            Slot::Parked { run, partial } => (run, partial),
-            Slot::Idle | Slot::Busy(_) => {
-                let waiting = self.queue.pop_front()?;
-                // Towards the end runs get shorter, so that all connections finish at about the same time.
-                let left = self
-                    .progress
-                    .stored_total
-                    .saturating_sub(self.progress.stored_done);
-                let share = left / (2 * self.slots.len() as u64).max(1);
-                let run = self.plan.run(waiting.clone(), self.settings.run.min(share));
+    /// Bytes of the image that are not there.
+    fn missing(&self) -> u64 {
+        self.progress.total.saturating_sub(self.progress.done)
+    }
+
+    /// Gives a free slot work, if there is any that an available source can do. What broke off comes first.
+    fn next_request(&mut self, now: Duration) -> Option<Request> {
+        if self.in_use() >= self.ramp.limit() {
+            return None;
+        }
+        for connection in 0..self.slots.len() {
+            let Some(Slot::Parked { partial, .. }) = self.slots.get(connection) else {
+                continue;
+            };
+            // The source that can continue in mid-chunk comes first.
+            let remembered = partial.as_ref().map(|partial| partial.source);
+            let is_available = |source: &usize| {
+                let source = self.sources.get(*source);
+                source.is_some_and(|source| source.available(now))
+            };
+            let chosen = remembered
+                .filter(is_available)
+                .or_else(|| self.choose(now))?;
+            if let Some(Slot::Parked { run, partial }) =
+                self.slots.get_mut(connection).map(mem::take)
+            {
+                return self.ask(now, connection, chosen, run, partial);
+            }
+        }
+        let connection = self
+            .slots
+            .iter()
+            .position(|slot| matches!(slot, Slot::Idle))?;
+        let chosen = self.choose(now)?;
+        let run = match self.queue.pop_front() {
+            Some(waiting) => {
+                let size = self.run_size(now, chosen);
+                let run = self.plan.run(waiting.clone(), size);
                 if run.end < waiting.end {
                     self.queue.push_front(run.end..waiting.end);
                 }
-                (run, None)
+                run
+            }
+            None => self.take_over(now, chosen)?,
+        };
+        self.ask(now, connection, chosen, run, None)
+    }
+
+    /// The available source that will probably bring most over one more connection.
+    fn choose(&self, now: Duration) -> Option<usize> {
+        let fastest = self
+            .sources
+            .iter()
+            .filter_map(|source| source.speed(now))
+            .fold(1.0, f64::max);
+        // Of one that was not measured the best is assumed, so that it is measured.
+        let promise = |source: &Source| {
+            let speed = source.speed(now).unwrap_or(fastest).max(1.0);
+            speed * source.confidence(now) / (source.active as f64 + 1.0)
+        };
+        let available = self.sources.iter().enumerate();
+        available
+            .filter(|(_, source)| source.available(now))
+            .min_by(|(_, a), (_, b)| promise(b).total_cmp(&promise(a)))
+            .map(|(number, _)| number)
+    }
+
+    /// Bytes to ask a source for: less towards the end, so that all connections finish at about the same time.
+    fn run_size(&self, now: Duration, source: usize) -> u64 {
+        let left = self
+            .progress
+            .stored_total
+            .saturating_sub(self.progress.stored_done);
+        let share = left / (2 * self.ramp.limit() as u64).max(1);
+        let speed = self
+            .sources
+            .get(source)
+            .and_then(|source| source.speed(now));
+        // A float beyond u64 becomes its greatest value.
+        let lasting = speed.map_or(u64::MAX, |speed| (speed * RUN_SECONDS) as u64);
+        self.settings.run.min(share).min(lasting)
+    }
+
+    /// When all is asked for: part of what the slowest connection has still to bring.
+    fn take_over(&mut self, now: Duration, by: usize) -> Option<Range<usize>> {
+        let speed = self.sources.get(by)?.speed(now).or_else(|| {
+            let known = self.sources.iter().filter_map(|source| source.speed(now));
+            known.reduce(f64::max)
+        })?;
+        let (victim, run) = match rescue(&self.slots, &self.plan, speed, now)? {
+            Rescue::Split { victim, from } => {
+                let Some(Slot::Busy(busy)) = self.slots.get_mut(victim) else {
+                    return None;
+                };
+                let run = from..busy.receiver.untouched().end;
+                busy.receiver.shorten(from);
+                busy.shortened = true;
+                (victim, run)
+            }
+            Rescue::Race { victim, piece } => {
+                let stored = self.plan.piece(piece)?.stored;
+                let budget = MAX_CHUNK + self.progress.stored_total / 100;
+                if self.raced.saturating_add(stored) > budget {
+                    return None;
+                }
+                self.raced = self.raced.saturating_add(stored);
+                (victim, piece..piece + 1)
             }
         };
+        if let Some(Slot::Busy(busy)) = self.slots.get(victim) {
+            let source = busy.source;
+            self.event(FetchEvent::Overtaken { source, by });
+        }
+        Some(run)
+    }
+
+    /// Makes a request for a run.
+    fn ask(
+        &mut self,
+        now: Duration,
+        connection: usize,
+        chosen: usize,
+        run: Range<usize>,
+        partial: Option<Partial>,
+    ) -> Option<Request> {
+        let source = self.sources.get_mut(chosen)?;
         let pack = self.plan.piece(run.start)?.pack;
         let etag = source.etag(pack).map(str::to_owned);
         // Only bytes of the same source and the same version of the file may be joined.
@@ -411,6 +513,7 @@ impl<'a> Fetcher<'a> {
             .sha256;
 
         source.active += 1;
+        let speed = source.speed(now).unwrap_or_default();
         self.progress.requests += 1;
         let id = RequestId(self.next_id);
         self.next_id += 1;
@@ -423,11 +526,14 @@ impl<'a> Fetcher<'a> {
             if_range: etag.is_some(),
             head_seen: false,
             receiver,
+            shortened: false,
             asked: now,
             received: 0,
             delivered: false,
             watch_since: now,
             watch_bytes: 0,
+            speed,
+            fresh: 0,
         }));
         Some(Request {
             id,
@@ -439,15 +545,43 @@ impl<'a> Fetcher<'a> {
         })
     }
 
+    /// Measures speeds.
+    fn tick(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.ticked);
+        if passed < TICK {
+            return;
+        }
+        self.ticked = now;
+        for source in &mut self.sources {
+            source.tick(now, passed);
+        }
+        for slot in &mut self.slots {
+            if let Slot::Busy(busy) = slot {
+                busy.tick(now, passed.as_secs_f64());
+            }
+        }
+    }
+
+    /// Ends a request whose only piece has come over another connection.
+    fn lose(&mut self, now: Duration, connection: usize) {
+        if let Some(Slot::Busy(busy)) = self.slots.get(connection) {
+            self.cancels.push_back(busy.id);
+            if let Some(source) = self.sources.get_mut(busy.source) {
+                source.overtaken(now);
+            }
+        }
+        self.release(connection);
+    }
+
     /// Ends a request whose run is complete.
-    fn release(&mut self, now: Duration, connection: usize) {
+    fn release(&mut self, connection: usize) {
         let Some(slot) = self.slots.get_mut(connection) else {
             return;
         };
         if let Slot::Busy(busy) = mem::take(slot)
             && let Some(source) = self.sources.get_mut(busy.source)
         {
-            source.finished(busy.received, now.saturating_sub(busy.asked));
+            source.finished();
         }
     }
 
@@ -466,15 +600,24 @@ impl<'a> Fetcher<'a> {
         let fault = self.fault(&busy, what);
         self.progress.faults += 1;
 
+        self.ramp.disturbed(now);
+        let keeps = keeps_partial && busy.head_seen && busy.etag.is_some();
+        let brought = busy.delivered || (keeps && busy.received >= WORTHWHILE);
+        let asks_for_fewer = matches!(fault.what, What::Status(429 | 503));
+
         let mut standing = Standing::Dropped;
         if let Some(source) = self.sources.get_mut(busy.source) {
-            source.finished(busy.received, now.saturating_sub(busy.asked));
+            source.finished();
             let back_off = BackOff {
                 first: self.settings.back_off,
                 longest: self.settings.back_off_max,
                 give_up: self.settings.give_up,
             };
-            standing = source.fail(now, busy.asked, verdict, busy.delivered, back_off, jitter);
+            standing = if asks_for_fewer && source.refused_more(now) {
+                Standing::Good
+            } else {
+                source.fail(now, busy.asked, verdict, brought, back_off, jitter)
+            };
             source.last_fault = Some(fault.clone());
         }
         self.event(FetchEvent::Fault(fault));
@@ -482,7 +625,7 @@ impl<'a> Fetcher<'a> {
             connection,
             busy.receiver,
             busy.source,
-            busy.etag.filter(|_| keeps_partial && busy.head_seen),
+            busy.etag.filter(|_| keeps),
         );
         match standing {
             Standing::Good => {}
@@ -490,12 +633,17 @@ impl<'a> Fetcher<'a> {
                 source: busy.source,
                 until,
             }),
-            Standing::Dropped => self.drop_source(now, busy.source),
+            Standing::Dropped => self.drop_source(busy.source),
         }
         Flow::Stop
     }
 
     fn park(&mut self, connection: usize, receiver: Receiver, source: usize, etag: Option<String>) {
+        // Nothing is left to do for what another connection is bringing, too.
+        let due = receiver.due_number();
+        if due.is_some_and(|piece| twin(&self.slots, piece, connection).is_some()) {
+            return;
+        }
         let (run, bytes) = receiver.into_rest();
         let Some(slot) = self.slots.get_mut(connection).filter(|_| !run.is_empty()) else {
             return;
@@ -509,7 +657,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Takes all its work away from a source that has just been dropped.
-    fn drop_source(&mut self, now: Duration, dropped: usize) {
+    fn drop_source(&mut self, dropped: usize) {
         self.event(FetchEvent::SourceDropped { source: dropped });
         for connection in 0..self.slots.len() {
             let Some(slot) = self.slots.get_mut(connection) else {
@@ -519,7 +667,7 @@ impl<'a> Fetcher<'a> {
                 Slot::Busy(busy) if busy.source == dropped => {
                     self.cancels.push_back(busy.id);
                     if let Some(source) = self.sources.get_mut(dropped) {
-                        source.finished(busy.received, now.saturating_sub(busy.asked));
+                        source.finished();
                     }
                     self.park(connection, busy.receiver, dropped, None);
                 }
@@ -552,7 +700,7 @@ impl<'a> Fetcher<'a> {
         for (connection, id, complete) in stalled {
             self.cancels.push_back(id);
             if complete {
-                self.release(now, connection);
+                self.release(connection);
             } else {
                 let _ = self.fail(
                     now,
@@ -576,9 +724,14 @@ impl<'a> Fetcher<'a> {
             .iter()
             .filter(|source| !source.dropped())
             .map(|source| source.rests_until);
+        let patience = self.settings.patience;
+        let patience = patience.map(|patience| self.delivered_at.saturating_add(patience));
+        let tick = (self.in_use() > 0).then(|| self.ticked.saturating_add(TICK));
         let timers = stalls
             .chain(rests)
             .chain(self.settings.deadline)
+            .chain(patience)
+            .chain(tick)
             .filter(|time| *time > now);
         timers.min().unwrap_or_else(|| now.saturating_add(IDLE))
     }
@@ -621,16 +774,6 @@ impl<'a> Fetcher<'a> {
 enum Trouble {
     Chunk(What),
     Sink(FetchError),
-}
-
-fn find(slots: &mut [Slot], id: RequestId) -> Option<(usize, &mut Box<Busy>)> {
-    slots
-        .iter_mut()
-        .enumerate()
-        .find_map(|(connection, slot)| match slot {
-            Slot::Busy(busy) if busy.id == id => Some((connection, busy)),
-            _ => None,
-        })
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): spreads retries; nothing secret depends on it.

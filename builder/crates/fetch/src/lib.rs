@@ -15,15 +15,18 @@ mod fetcher;
 mod head;
 mod plan;
 mod progress;
+mod ramp;
 mod receiver;
+mod slots;
 mod source;
 
 pub use exchange::{Action, FetchEvent, Flow, Request, RequestId, Settings};
 pub use fault::{ConnectionFailure, Fault, FetchError, TlsFailure, What};
-pub use fetcher::Fetcher;
+pub use fetcher::{Fetcher, MAX_CONNECTIONS};
 pub use head::Head;
 pub use plan::{MAX_CHUNK, Plan, PlanError};
 pub use progress::Progress;
+pub use source::{SourceHealth, SourceState};
 
 /// Where the image goes: RAM, a file, later a disk.
 pub trait Sink {

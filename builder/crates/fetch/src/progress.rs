@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::source::SourceHealth;
+
 /// How far a fetch is. Bytes unless said otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Verified bytes of the image, holes and what was there before included.
     pub done: u64,
@@ -23,8 +25,10 @@ pub struct Progress {
     pub active: usize,
     /// Faults so far.
     pub faults: u64,
-    /// Sources not dropped.
-    pub sources: usize,
+    /// Time since a chunk was last verified.
+    pub quiet: Duration,
+    /// How each source does, in the order they were given.
+    pub sources: Vec<SourceHealth>,
 }
 
 impl Progress {

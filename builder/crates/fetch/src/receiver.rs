@@ -43,6 +43,21 @@ impl Receiver {
         })
     }
 
+    /// The pieces of the run that are neither complete nor under way.
+    pub(crate) fn untouched(&self) -> Range<usize> {
+        (self.next + 1).min(self.run.end)..self.run.end
+    }
+
+    /// The piece that is due, by its place in the plan.
+    pub(crate) fn due_number(&self) -> Option<usize> {
+        (self.next < self.run.end).then_some(self.next)
+    }
+
+    /// Leaves pieces from `end` on to someone else.
+    pub(crate) fn shorten(&mut self, end: usize) {
+        self.run.end = self.run.end.min(end.max(self.next));
+    }
+
     /// Bytes of the pack still to come.
     pub(crate) fn missing(&self, plan: &Plan) -> Range<u64> {
         let end = plan

@@ -50,9 +50,13 @@ pub struct Config {
     /// Seconds until a failed boot is tried again, 1 to 86,400.
     #[serde(skip_serializing_if = "is_default_retry")]
     pub retry_seconds: u32,
-    /// Connections used at once for fetching, 1 to 16.
+    /// Most connections used at once for fetching, 1 to 32.
     #[serde(skip_serializing_if = "is_default_connections")]
     pub connections: u8,
+    /// Seconds that the download may go without a single new chunk before it counts as failed, 10 to 86,400: servers
+    /// that restart and links that are lost for shorter are waited for.
+    #[serde(skip_serializing_if = "is_default_patience")]
+    pub patience_seconds: u32,
     /// The boot session to report to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionConfig>,
@@ -155,6 +159,7 @@ impl Default for Config {
             append: None,
             retry_seconds: DEFAULT_RETRY,
             connections: DEFAULT_CONNECTIONS,
+            patience_seconds: DEFAULT_PATIENCE,
             session: None,
             trust: Trust::default(),
             network: Network::default(),
@@ -220,8 +225,13 @@ impl Config {
         )?;
         require(
             "connections",
-            "is not 1 to 16",
-            (1..=16).contains(&self.connections),
+            "is not 1 to 32",
+            (1..=32).contains(&self.connections),
+        )?;
+        require(
+            "patience_seconds",
+            "is not 10 to 86400",
+            (10..=86_400).contains(&self.patience_seconds),
         )?;
         if let Some(session) = &self.session {
             session.check()?;
@@ -537,8 +547,13 @@ fn is_default_connections(connections: &u8) -> bool {
     *connections == DEFAULT_CONNECTIONS
 }
 
+fn is_default_patience(seconds: &u32) -> bool {
+    *seconds == DEFAULT_PATIENCE
+}
+
 const DEFAULT_RETRY: u32 = 30;
-const DEFAULT_CONNECTIONS: u8 = 4;
+const DEFAULT_CONNECTIONS: u8 = 24;
+const DEFAULT_PATIENCE: u32 = 600;
 const MAX_LIST: usize = 8;
 /// Less than the kernel's 2,048, which the image's own command line shares.
 const MAX_APPEND: usize = 1024;

@@ -19,6 +19,7 @@ target = "usb"
 append = "console=ttyS0 quiet"
 retry_seconds = 5
 connections = 8
+patience_seconds = 900
 
 [session]
 id = "s-1_A"
@@ -70,8 +71,9 @@ fn an_empty_slot_means_the_defaults() {
             config.retry_seconds,
             config.connections
         ),
-        (1, Target::Ram, 30, 4)
+        (1, Target::Ram, 30, 24)
     );
+    assert_eq!(config.patience_seconds, 600);
     assert!(!config.console.shell);
 }
 
@@ -202,7 +204,9 @@ fn refuses_values_outside_their_limits() {
         "retry_seconds = 0",
         "retry_seconds = 86401",
         "connections = 0",
-        "connections = 17",
+        "connections = 33",
+        "patience_seconds = 9",
+        "patience_seconds = 86401",
         "build_date = \"yesterday\"",
         "[session]\nid = \"s\"",
         "[session]\nid = \"a/b\"\ntoken = \"t\"",

@@ -65,6 +65,10 @@ pub(crate) enum Answer {
     Redirect(String),
     /// Nothing at all.
     Silence,
+    /// A head that goes on and on, a header every so many milliseconds.
+    EndlessHead(u64),
+    /// The right head, and a body without end.
+    EndlessBody,
 }
 
 type Script = Arc<dyn Fn(&Asked, usize) -> Answer + Send + Sync>;
@@ -237,6 +241,16 @@ async fn respond(
             return Ok(true);
         }
         Answer::Silence => return std::future::pending().await,
+        Answer::EndlessHead(pause) => {
+            stream
+                .write_all(b"HTTP/1.1 206 Partial Content\r\n")
+                .await?;
+            loop {
+                stream.write_all(b"X-Filler: aaaaaaaaaaaaaaaa\r\n").await?;
+                stream.flush().await?;
+                tokio::time::sleep(std::time::Duration::from_millis(*pause)).await;
+            }
+        }
         _ => {}
     }
 
@@ -268,7 +282,7 @@ async fn respond(
         }
         None => "200 OK",
     };
-    let chunked = matches!(answer, Answer::Chunked(_));
+    let chunked = matches!(answer, Answer::Chunked(_) | Answer::EndlessBody);
     if chunked {
         headers.push(("Transfer-Encoding", "chunked".to_owned()));
     } else {
@@ -299,12 +313,17 @@ async fn respond(
             stream.write_all(part).await?;
             stream.write_all(b"\r\n").await?;
         }
+        if matches!(answer, Answer::EndlessBody) {
+            loop {
+                stream.write_all(b"4\r\nmore\r\n").await?;
+            }
+        }
         stream.write_all(b"0\r\n\r\n").await?;
         return Ok(true);
     }
     match answer {
         Answer::Cut(at) => {
-            stream.write_all(&body[..at]).await?;
+            stream.write_all(&body[..at.min(body.len())]).await?;
             Ok(false)
         }
         Answer::Stall(at) => {

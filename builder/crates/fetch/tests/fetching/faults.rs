@@ -134,12 +134,56 @@ fn keeps_a_source_that_is_only_in_trouble() {
         !dropped && matches!(what, What::ShortBody { expected, found } if found + 1 == expected),
         "{what:?}"
     );
+}
+
+#[test]
+fn a_connection_that_falls_silent_is_cut_and_its_source_asked_again() {
+    let store = Store::plain(120, 50_000);
     let stalled = What::Stalled {
         after: Duration::from_secs(20),
     };
     for misdeed in [Misdeed::Silence, Misdeed::Stall(70_000), Misdeed::Trickle] {
-        assert_eq!(first_fault(misdeed), (stalled.clone(), false));
+        let servers = vec![Server::scripted([Misdeed::None, misdeed.clone()])];
+        let outcome = Sim::new(&store, servers).fetch(one_connection());
+        outcome.result.as_ref().unwrap();
+        assert_eq!(outcome.image, store.image, "{misdeed:?}");
+        let Some(FetchEvent::Fault(fault)) = outcome.events.first() else {
+            panic!("{misdeed:?} went unnoticed")
+        };
+        assert_eq!(fault.what, stalled, "{misdeed:?}");
+        assert!(
+            !outcome
+                .events
+                .contains(&FetchEvent::SourceDropped { source: 0 })
+        );
     }
+}
+
+#[test]
+fn patience_ends_a_fetch_to_which_nothing_comes_any_more() {
+    let store = Store::plain(100, 50_000);
+    let gone = Server {
+        habit: Some(Misdeed::Fail(ConnectionFailure::Unreachable)),
+        ..Server::scripted([Misdeed::None, Misdeed::Cut(300_000)])
+    };
+    let outcome = Sim::new(&store, vec![gone]).fetch(Settings {
+        patience: Some(Duration::from_secs(600)),
+        ..one_connection()
+    });
+    let Err(FetchError::NoProgress {
+        missing, faults, ..
+    }) = &outcome.result
+    else {
+        panic!("{:?}", outcome.result)
+    };
+    assert!((1..5_000_000).contains(missing), "{missing}");
+    assert_eq!(
+        faults[0].what,
+        What::Connection(ConnectionFailure::Unreachable)
+    );
+    let waited = outcome.elapsed.as_secs();
+    assert!((600..602).contains(&waited), "{waited} s");
+    assert_eq!(outcome.progress.quiet, Duration::from_secs(600));
 }
 
 #[test]
@@ -283,13 +327,17 @@ fn gives_a_source_up_after_so_many_failures_if_told_to() {
 #[test]
 fn survives_an_outage_of_minutes() {
     let store = Store::plain(100, 50_000);
+    let patient = Settings {
+        patience: Some(Duration::from_secs(600)),
+        ..Settings::default()
+    };
     let outage = [Misdeed::None, Misdeed::Cut(300_000)]
         .into_iter()
         .chain(std::iter::repeat_n(
             Misdeed::Fail(ConnectionFailure::Unreachable),
             40,
         ));
-    let outcome = Sim::new(&store, vec![Server::scripted(outage)]).fetch(Settings::default());
+    let outcome = Sim::new(&store, vec![Server::scripted(outage)]).fetch(patient);
     outcome.result.as_ref().unwrap();
     assert_eq!(outcome.image, store.image);
     assert!(

@@ -9,5 +9,6 @@
 mod faults;
 mod property;
 mod resuming;
+mod sharing;
 mod sim;
 mod store;

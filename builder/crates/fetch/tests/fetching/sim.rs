@@ -66,6 +66,10 @@ pub(crate) struct Server {
     pub(crate) without_etags: bool,
     /// Counts the changes of its ETags.
     pub(crate) edition: u32,
+    /// Time that each body part takes, on each connection; by default [`PART_TIME`].
+    pub(crate) part_time: Option<Duration>,
+    /// Answers 503 to more requests at the same time than this.
+    pub(crate) most: Option<usize>,
 }
 
 impl Server {
@@ -104,6 +108,12 @@ pub(crate) struct Outcome {
     pub(crate) progress: Progress,
     pub(crate) elapsed: Duration,
     pub(crate) most_held: usize,
+    /// Most requests at the same time.
+    pub(crate) most_active: usize,
+    /// Bytes of packs that came more than once.
+    pub(crate) repeated: u64,
+    /// Requests whose answers did not come to their end, whoever ended them.
+    pub(crate) cut: u64,
 }
 
 /// Refuses every byte that is not the image's, and every chunk that comes twice.
@@ -158,6 +168,13 @@ pub(crate) struct Sim<'a> {
     pub(crate) sink: WatchfulSink<'a>,
     inputs: BTreeMap<(Duration, u64), (RequestId, Input)>,
     sequence: u64,
+    /// Which bytes of each pack have come.
+    came: BTreeMap<String, Vec<bool>>,
+    repeated: u64,
+    /// Requests under way, and how much of each has come.
+    open: BTreeMap<RequestId, (Request, u64)>,
+    cut: u64,
+    most_active: usize,
 }
 
 impl<'a> Sim<'a> {
@@ -170,6 +187,11 @@ impl<'a> Sim<'a> {
             sink: WatchfulSink::new(&store.image),
             inputs: BTreeMap::new(),
             sequence: 0,
+            came: BTreeMap::new(),
+            repeated: 0,
+            open: BTreeMap::new(),
+            cut: 0,
+            most_active: 0,
         }
     }
 
@@ -192,6 +214,8 @@ impl<'a> Sim<'a> {
             }
             let result = match action {
                 Action::Request(request) => {
+                    self.open.insert(request.id, (request.clone(), 0));
+                    self.most_active = self.most_active.max(self.open.len());
                     self.answer(now, &request);
                     requests.push((now, request));
                     continue;
@@ -220,6 +244,10 @@ impl<'a> Sim<'a> {
                 Action::Failed(error) => Err(error),
             };
             let progress = fetcher.progress(now);
+            let open: Vec<RequestId> = self.open.keys().copied().collect();
+            for id in open {
+                self.forget(id);
+            }
             return Outcome {
                 result,
                 image: self.sink.image,
@@ -228,6 +256,9 @@ impl<'a> Sim<'a> {
                 progress,
                 elapsed: now,
                 most_held,
+                most_active: self.most_active,
+                repeated: self.repeated,
+                cut: self.cut,
             };
         }
         panic!(
@@ -239,7 +270,10 @@ impl<'a> Sim<'a> {
     fn hand_in(&mut self, fetcher: &mut Fetcher<'_>, now: Duration, id: RequestId, input: Input) {
         let flow = match input {
             Input::Head(head) => fetcher.response(now, id, &head),
-            Input::Body(bytes) => fetcher.body(now, id, &bytes, &mut self.sink),
+            Input::Body(bytes) => {
+                self.count(id, bytes.len());
+                fetcher.body(now, id, &bytes, &mut self.sink)
+            }
             Input::End => {
                 fetcher.end(now, id);
                 Flow::Stop
@@ -254,7 +288,31 @@ impl<'a> Sim<'a> {
         }
     }
 
+    /// Takes note of bytes that a request has brought, at the place where it should have brought them.
+    fn count(&mut self, id: RequestId, length: usize) {
+        let Some((request, brought)) = self.open.get_mut(&id) else {
+            return;
+        };
+        let start = request.range.start + *brought;
+        let end = (start + length as u64).min(request.range.end).max(start);
+        *brought += length as u64;
+        let store = self.store;
+        let came = self
+            .came
+            .entry(request.path.clone())
+            .or_insert_with(|| vec![false; store.pack(&request.path).len()]);
+        for byte in &mut came[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()] {
+            self.repeated += u64::from(*byte);
+            *byte = true;
+        }
+    }
+
     fn forget(&mut self, id: RequestId) {
+        if let Some((request, brought)) = self.open.remove(&id)
+            && brought != request.range.end - request.range.start
+        {
+            self.cut += 1;
+        }
         self.inputs.retain(|_, (other, _)| *other != id);
     }
 
@@ -275,9 +333,14 @@ impl<'a> Sim<'a> {
     fn answer(&mut self, now: Duration, request: &Request) {
         let file = self.store.pack(&request.path);
         let server = &mut self.servers[request.source];
-        let misdeed = server
-            .script
-            .pop_front()
+        let busy = self
+            .open
+            .values()
+            .filter(|(other, _)| other.source == request.source);
+        let refused = server.most.is_some_and(|most| busy.count() > most);
+        let misdeed = refused
+            .then_some(Misdeed::Status(503))
+            .or_else(|| server.script.pop_front())
             .or_else(|| server.habit.clone())
             .unwrap_or(Misdeed::None);
         if misdeed == Misdeed::NewEtag {
@@ -323,7 +386,7 @@ impl<'a> Sim<'a> {
 
         let mut end = Input::End;
         let mut endless = false;
-        let mut pause = PART_TIME;
+        let mut pause = server.part_time.unwrap_or(PART_TIME);
         let length = body.len();
         match misdeed {
             Misdeed::None
