@@ -12,5 +12,6 @@ pub mod esp;
 pub mod initramfs;
 pub mod iso;
 pub mod parts;
+mod plain;
 pub mod show;
 pub mod uki;

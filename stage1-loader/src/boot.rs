@@ -2,6 +2,7 @@
 //! failure waits on the failure screen and goes on where that makes sense. Never ends.
 
 mod image;
+mod unsigned;
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boot_api::ReportKind;
-use fetch_http::{HttpClient, HttpOptions, OpenedImage, Trust};
+use fetch_http::{HttpClient, HttpOptions, Trust};
 use stage1_config::Config;
 
 use crate::config;
@@ -44,7 +45,7 @@ pub struct Boot {
     avoid: Option<String>,
     client: Option<HttpClient>,
     watch: Option<MemoryWatch>,
-    opened: Option<OpenedImage>,
+    opened: Option<unsigned::Opened>,
     placed: Option<image::Placed>,
 }
 
@@ -182,7 +183,7 @@ impl Boot {
         self.client = None;
         let avoid = self.avoid.take();
         let config = self.config()?;
-        let mut urls = config.store_urls();
+        let mut urls = config.source_urls();
         urls.extend(config.server.clone());
         let plan = network::Plan {
             root: &self.root,

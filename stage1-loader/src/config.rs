@@ -85,6 +85,14 @@ pub fn check(config: &Config) -> Result<String, Failure> {
             advice,
         ))
     };
+    if config.plain.is_some() {
+        let urls: Vec<String> = config
+            .source_urls()
+            .iter()
+            .map(|url| fetch_http::public_url(url))
+            .collect();
+        return Ok(format!("unsigned image from {}", urls.join(" ")));
+    }
     let Some(image) = &config.image else {
         return missing(
             "no image is named",
@@ -229,6 +237,15 @@ mod tests {
         assert!(cause("image = \"a\"\nserver = \"http://s\"").contains("key"));
         let whole = format!("image = \"a\"\nserver = \"http://s\"\n[trust]\nkeys = [\"{KEY}\"]\n");
         assert_eq!(parse(&whole).unwrap(), "image a from http://s/store");
+        // An unsigned image needs neither, but permission.
+        let plain = "[plain]\nurls = [\"http://h/x.iso\"]\nsize = 9\nsha256 = \"".to_owned()
+            + &"00".repeat(32)
+            + "\"\n[plain.boot]\ncmdline = \"\"\n[plain.boot.kernel]\npath = \"/k\"\noffset = 0\nlength = 9\n";
+        assert!(Config::parse(&plain).is_err());
+        assert_eq!(
+            parse(&format!("allow_unsigned = true\n{plain}")).unwrap(),
+            "unsigned image from http://h/x.iso"
+        );
     }
 
     #[test]

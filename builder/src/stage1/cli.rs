@@ -4,6 +4,7 @@ use super::build::{self, DEFAULT_CMDLINE, Format, Recipe};
 use super::check;
 use super::customize::SlottedFile;
 use super::parts::{Choice, KernelChoice, Parts, PartsError};
+use super::plain::PlainArgs;
 use super::show;
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode};
@@ -141,6 +142,8 @@ pub struct CustomizeArgs {
     /// Seconds before a failed step is tried again
     #[arg(long, value_name = "SECONDS")]
     retry_seconds: Option<u32>,
+    #[command(flatten)]
+    plain: PlainArgs,
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -277,7 +280,7 @@ fn base_config(file: Option<&Path>, date: i64) -> Result<String> {
 }
 
 fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
-    let overlay = overlay(args)?;
+    let overlay = overlay(args, ui)?;
     if args.reset != overlay.is_empty() {
         let error = match args.reset {
             true => anyhow::anyhow!("--reset removes every setting and takes none"),
@@ -326,7 +329,7 @@ fn run_customize(args: &CustomizeArgs, ui: &Ui) -> Result<()> {
 }
 
 /// The settings given on the command line, as TOML.
-fn overlay(args: &CustomizeArgs) -> Result<toml::Table> {
+fn overlay(args: &CustomizeArgs, ui: &Ui) -> Result<toml::Table> {
     let mut table: toml::Table = match &args.config {
         Some(path) => toml::from_str(&read_text(path)?)
             .context("parsing the configuration")
@@ -388,6 +391,18 @@ fn overlay(args: &CustomizeArgs) -> Result<toml::Table> {
         texts(&args.dns.iter().map(IpAddr::to_string).collect::<Vec<_>>()),
     )?;
     set(&["network", "proxy"], text(&args.proxy))?;
+    set(
+        &["allow_unsigned"],
+        args.plain
+            .allow_unsigned()
+            .then_some(toml::Value::Boolean(true)),
+    )?;
+    let plain = args.plain.table(ca.as_deref(), &args.pin, ui)?;
+    let plain = plain
+        .map(toml::Value::try_from)
+        .transpose()
+        .context("writing the boot recipe")?;
+    set(&["plain"], plain)?;
     Ok(table)
 }
 

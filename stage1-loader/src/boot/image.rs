@@ -8,11 +8,12 @@ use boot_api::ReportKind;
 use boot_config::hand_off::HandOffPlan;
 use fetch_http::{
     ConnectionFailure, FetchEvent, Fetcher, HttpClient, HttpFailure, OpenCause, OpenError,
-    OpenFailure, Progress, Settings, Sink,
+    OpenFailure, PlainFile, Progress, Settings, Sink, fetch_plain,
 };
 use sparetire_manifest::{BootRecipe, Manifest};
-use stage1_config::Target;
+use stage1_config::{Plain, Target};
 
+use super::unsigned::{self, Opened};
 use super::{Boot, FLUSH, out_of_order, told};
 use crate::config;
 use crate::console::Console;
@@ -62,6 +63,9 @@ impl Boot {
     pub(super) async fn find_image(&mut self) -> Result<String, Failure> {
         let client = self.client()?;
         let config = self.config()?;
+        if let Some(plain) = config.plain.clone() {
+            return self.take_unsigned(plain);
+        }
         let stores = config.store_urls();
         let shown: Vec<String> = stores
             .iter()
@@ -112,7 +116,46 @@ impl Boot {
             manifest.version,
             text::bytes(manifest.size)
         );
-        self.opened = Some(opened);
+        self.opened = Some(Opened::Signed(Box::new(opened)));
+        Ok(detail)
+    }
+
+    /// Takes the image that the configuration describes, and says loudly that nobody has signed it.
+    fn take_unsigned(&mut self, plain: Plain) -> Result<String, Failure> {
+        let refused = |cause: &dyn std::error::Error| {
+            Failure::new(
+                Step::Manifest,
+                "plain of the configuration",
+                cause,
+                "Correct the configuration with `sparetire stage1 customize`.",
+            )
+        };
+        // Whoever read the slot has checked this; what is booted unsigned is worth a second look.
+        self.config()?.check().map_err(|error| refused(&error))?;
+        let manifest = plain.manifest().map_err(|error| refused(&error))?;
+        let file = PlainFile {
+            urls: plain.urls,
+            size: plain.size,
+            sha256: plain.sha256,
+        };
+        self.console.line(&unsigned::warning(&file));
+        let what = format!(
+            "image is not signed; only its SHA-256 is checked: {}",
+            file.sha256
+        );
+        self.reports.tell(ReportKind::Fault {
+            source: boot_api::clip(&unsigned::shown(&file)),
+            what: boot_api::clip(&what),
+        });
+        let detail = format!(
+            "NOT SIGNED, sha256 {}, {}",
+            file.sha256,
+            text::bytes(file.size)
+        );
+        self.opened = Some(Opened::Unsigned {
+            manifest: Box::new(manifest),
+            file,
+        });
         Ok(detail)
     }
 
@@ -120,7 +163,7 @@ impl Boot {
         let config = self.config()?;
         let (target, append) = (config.target, config.append.clone());
         let manifest: Manifest = match &self.opened {
-            Some(opened) => (*opened.manifest).clone(),
+            Some(opened) => opened.manifest().clone(),
             None => return Err(out_of_order("manifest")),
         };
         let input = format!(
@@ -221,7 +264,7 @@ impl Boot {
     async fn fetch_here(&mut self) -> Result<Fetched, Failure> {
         let client: HttpClient = self.client()?;
         let config = self.config()?;
-        let stores = config.store_urls();
+        let stores = config.source_urls();
         let connections = usize::from(config.connections);
         let patience = Duration::from_secs(config.patience_seconds.into());
         let shown: Vec<String> = stores
@@ -253,30 +296,40 @@ impl Boot {
             None => ImageBuffer::new(&placed.manifest, &placed.plan, &placed.memory)
                 .map_err(|error| failed(&error))?,
         };
-        let index = &opened.index;
         let settings = Settings {
             connections,
             // Restarts of the store and lost links are waited for.
             patience: Some(patience),
             ..Settings::default()
         };
-        let seed = u64::from(sys::random_u32());
-        let mut fetcher =
-            Fetcher::new(index, stores.len(), settings, seed).map_err(|error| failed(&error))?;
-        let offsets: Vec<u64> = index.placed().map(|(offset, _)| offset).collect();
-        let have = placed.have.clone();
-        fetcher
-            .resume(|chunk| offsets.get(chunk).is_some_and(|at| have.contains(at)))
-            .map_err(|error| failed(&error))?;
         let mut sink = Recorded {
             buffer: &mut buffer,
             have: &mut placed.have,
         };
         let mut show = Show::new(&self.console, &self.reports, shown.clone());
-        let download =
-            fetch_http::drive(&client, &stores, fetcher, &mut sink, |progress, event| {
-                show.progress(progress, event);
-            });
+        let report = |progress: &Progress, event: Option<&FetchEvent>| {
+            show.progress(progress, event);
+        };
+        let download = async {
+            match opened {
+                Opened::Signed(opened) => {
+                    let index = &opened.index;
+                    let seed = u64::from(sys::random_u32());
+                    let mut fetcher = Fetcher::new(index, stores.len(), settings, seed)
+                        .map_err(|error| failed(&error))?;
+                    let offsets: Vec<u64> = index.placed().map(|(offset, _)| offset).collect();
+                    fetcher
+                        .resume(|chunk| offsets.get(chunk).is_some_and(|at| sink.have.contains(at)))
+                        .map_err(|error| failed(&error))?;
+                    let driven = fetch_http::drive(&client, &stores, fetcher, &mut sink, report);
+                    driven.await.map_err(|error| failed(&error))
+                }
+                Opened::Unsigned { file, .. } => {
+                    let fetched = fetch_plain(&client, file, &settings, &mut sink, report);
+                    fetched.await.map_err(|error| failed(&error))
+                }
+            }
+        };
         let mut tell = |news| self.reports.tell(told(news));
         let disturbed = async {
             match &self.up {
@@ -290,7 +343,7 @@ impl Boot {
         };
         placed.buffer = Some(buffer);
         let summary = match ended {
-            Ok(result) => result.map_err(|error| failed(&error))?,
+            Ok(result) => result?,
             Err(disturbance) => return Ok(Fetched::Disturbed(disturbance)),
         };
         let progress = summary.progress;
@@ -418,9 +471,9 @@ fn leads_nowhere(failure: &OpenFailure) -> bool {
 }
 
 /// The buffer, remembering what is in it.
-struct Recorded<'a> {
-    buffer: &'a mut ImageBuffer,
-    have: &'a mut BTreeSet<u64>,
+pub(super) struct Recorded<'a> {
+    pub(super) buffer: &'a mut ImageBuffer,
+    pub(super) have: &'a mut BTreeSet<u64>,
 }
 
 impl Sink for Recorded<'_> {

@@ -9,7 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use boot_config::hand_off::HandOffPlan;
-use sparetire_manifest::{BootRecipe, Extent, Manifest};
+use sha2::{Digest as _, Sha256};
+use sparetire_manifest::{BootRecipe, Digest, Extent, Manifest};
 
 use super::calls::{self, Mapping};
 use super::layout::{self, Layout};
@@ -96,6 +97,21 @@ impl ImageBuffer {
             cmdline: plan.cmdline.clone(),
             layout,
         })
+    }
+
+    /// Digest of the image as it stands in the buffer.
+    pub fn digest(&self) -> io::Result<Digest> {
+        let mut from = self.layout.image.clone();
+        let mut bytes = vec![0; COPY_LEN];
+        let mut hash = Sha256::new();
+        while from.start < from.end {
+            let length = (from.end - from.start).min(COPY_LEN as u64);
+            let bytes = &mut bytes[..length as usize];
+            self.file.read_exact_at(bytes, from.start)?;
+            hash.update(&bytes);
+            from.start += length;
+        }
+        Ok(Digest::from_bytes(hash.finalize().into()))
     }
 
     /// Command line for the next kernel.

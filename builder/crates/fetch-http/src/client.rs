@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fetch::ConnectionFailure;
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
+    HeaderValue, RANGE,
 };
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Method, NoProxy, Proxy, Request, Response, Url};
@@ -95,6 +96,41 @@ impl HttpClient {
             .small(Request::new(Method::GET, url.clone()), limit)
             .await;
         answer.map_err(|what| HttpError {
+            url: shown(&url),
+            what,
+        })
+    }
+
+    /// Length of the file at `url`, as its server says it when asked for the first byte: whoever answers that can be
+    /// asked for any other.
+    pub async fn file_size(&self, url: &str) -> Result<u64, HttpError> {
+        let url = parse_url(url)?;
+        let answer = async {
+            let mut request = Request::new(Method::GET, url.clone());
+            request
+                .headers_mut()
+                .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+            let response = timeout(self.timeout, self.send(request))
+                .await
+                .map_err(|_| HttpFailure::Connection(ConnectionFailure::TimedOut))??;
+            let status = response.status().as_u16();
+            if !matches!(status, 200 | 206) {
+                return Err(HttpFailure::Status(status));
+            }
+            let range = response.headers().get(CONTENT_RANGE);
+            range
+                .filter(|_| status == 206)
+                .and_then(|value| {
+                    value
+                        .to_str()
+                        .ok()?
+                        .strip_prefix("bytes 0-0/")?
+                        .parse()
+                        .ok()
+                })
+                .ok_or(HttpFailure::NoRanges)
+        };
+        answer.await.map_err(|what| HttpError {
             url: shown(&url),
             what,
         })

@@ -124,13 +124,24 @@ pub async fn drive(
     sources: &[String],
     fetcher: Fetcher<'_>,
     sink: &mut (dyn Sink + Send),
-    mut report: impl FnMut(&Progress, Option<&FetchEvent>),
+    report: impl FnMut(&Progress, Option<&FetchEvent>),
 ) -> Result<FetchSummary, DownloadError> {
     let bases = sources
         .iter()
         .map(|source| base(source))
         .collect::<Result<Vec<_>, _>>()
         .map_err(DownloadError::Source)?;
+    drive_at(client, bases, fetcher, sink, report).await
+}
+
+/// As [`drive`], with URLs that paths are joined to as they are.
+pub(crate) async fn drive_at(
+    client: &HttpClient,
+    bases: Vec<Url>,
+    fetcher: Fetcher<'_>,
+    sink: &mut (dyn Sink + Send),
+    mut report: impl FnMut(&Progress, Option<&FetchEvent>),
+) -> Result<FetchSummary, DownloadError> {
     if bases.is_empty() {
         return Err(DownloadError::NoSource);
     }

@@ -37,6 +37,9 @@ pub enum HttpFailure {
     /// A status that is no success.
     #[error("HTTP status {0}")]
     Status(u16),
+    /// A server that cannot be asked for parts of a file.
+    #[error("the server does not answer requests for parts of a file (Range)")]
+    NoRanges,
     /// Encoded, though that was not asked for.
     #[error("body is encoded")]
     Encoded,

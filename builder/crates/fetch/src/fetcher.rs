@@ -7,6 +7,7 @@
 //! [`Settings::stall_bytes`] in each [`Settings::stall`]; for each source the time until which it rests; and a tick, by
 //! which speeds are measured and slow connections noticed.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::mem;
 use std::ops::Range;
@@ -41,7 +42,9 @@ const WORTHWHILE: u64 = 16 << 10;
 
 /// Fetches one image.
 pub struct Fetcher<'a> {
-    index: &'a Index,
+    index: Cow<'a, Index>,
+    /// Whether the index says which bytes are right. Where it does not, nobody knows before the whole is there.
+    judges: bool,
     settings: Settings,
     plan: Plan,
     /// Pieces that no slot has taken on.
@@ -74,9 +77,35 @@ impl<'a> Fetcher<'a> {
         settings: Settings,
         seed: u64,
     ) -> Result<Self, PlanError> {
+        Self::with(Cow::Borrowed(index), true, sources, settings, seed)
+    }
+
+    /// A machine that fetches one file of `size` bytes, of whose parts nobody knows the digests. Requests have an empty
+    /// path: a source is the file itself.
+    ///
+    /// Lengths and ranges are checked as ever, but the sink gets whatever bytes come, in pieces of [`PLAIN_PIECE`]. They
+    /// mean nothing until the caller has compared the digest of the whole.
+    pub fn plain(
+        size: u64,
+        sources: usize,
+        settings: Settings,
+        seed: u64,
+    ) -> Result<Fetcher<'static>, PlanError> {
+        let index = crate::plan::plain(size)?;
+        Fetcher::with(Cow::Owned(index), false, sources, settings, seed)
+    }
+
+    fn with(
+        index: Cow<'a, Index>,
+        judges: bool,
+        sources: usize,
+        settings: Settings,
+        seed: u64,
+    ) -> Result<Self, PlanError> {
         let most = settings.connections.clamp(1, MAX_CONNECTIONS);
         let mut fetcher = Self {
             index,
+            judges,
             plan: Plan::default(),
             queue: VecDeque::new(),
             sources: (0..sources).map(|_| Source::default()).collect(),
@@ -102,7 +131,7 @@ impl<'a> Fetcher<'a> {
     /// Leaves out the chunks that the sink has already and that the caller has verified.
     /// Starts the plan anew, so it comes before the first [`poll`](Self::poll).
     pub fn resume(&mut self, have: impl Fn(usize) -> bool) -> Result<(), PlanError> {
-        self.plan = Plan::new(self.index, have)?;
+        self.plan = Plan::new(&self.index, have)?;
         self.queue.clear();
         self.queue.push_back(0..self.plan.len());
         self.slots.fill_with(Slot::default);
@@ -226,6 +255,7 @@ impl<'a> Fetcher<'a> {
 
         let Self {
             index,
+            judges,
             plan,
             decoder,
             progress,
@@ -233,6 +263,8 @@ impl<'a> Fetcher<'a> {
             delivered_at,
             ..
         } = self;
+        let index: &Index = index;
+        let judges = *judges;
         let Busy {
             receiver,
             delivered,
@@ -247,7 +279,9 @@ impl<'a> Fetcher<'a> {
             let Some(chunk) = chunk_of(index, targets.first()) else {
                 return Ok(());
             };
-            let plain = decoder.decode(chunk, stored).map_err(Trouble::Chunk)?;
+            let plain = decoder
+                .decode(chunk, stored, judges)
+                .map_err(Trouble::Chunk)?;
             for target in targets {
                 sink.chunk(target.image_offset, plain).map_err(|source| {
                     Trouble::Sink(FetchError::Sink {
@@ -539,7 +573,11 @@ impl<'a> Fetcher<'a> {
             id,
             connection,
             source: chosen,
-            path: layout::pack_path(&digest),
+            path: if self.judges {
+                layout::pack_path(&digest)
+            } else {
+                String::new()
+            },
             range,
             if_range: etag,
         })

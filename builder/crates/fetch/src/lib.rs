@@ -4,6 +4,9 @@
 //! [`Action`]s, and hands in what the servers answered. [`Fetcher`] is the machine; [`Sink`] receives the
 //! image, and sees only bytes whose digest the signed index names. The crate `fetch-http` drives it.
 //!
+//! A file without an index ([`Fetcher::plain`]) goes through the same machine. Its pieces cannot be judged one by one, so
+//! there the sink holds anything until its caller has compared the digest of the whole.
+//!
 //! Who controls the bytes: the index is signed and still checked here; everything a server says or sends is
 //! hostile. A server can waste time up to the deadline, never memory, and never a byte of the image.
 //!
@@ -24,7 +27,7 @@ pub use exchange::{Action, FetchEvent, Flow, Request, RequestId, Settings};
 pub use fault::{ConnectionFailure, Fault, FetchError, TlsFailure, What};
 pub use fetcher::{Fetcher, MAX_CONNECTIONS};
 pub use head::Head;
-pub use plan::{MAX_CHUNK, Plan, PlanError};
+pub use plan::{MAX_CHUNK, PLAIN_PIECE, Plan, PlanError};
 pub use progress::Progress;
 pub use source::{SourceHealth, SourceState};
 

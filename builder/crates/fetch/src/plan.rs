@@ -6,11 +6,13 @@
 
 use std::ops::Range;
 
-use sparetire_manifest::Digest;
-use sparetire_manifest::index::{Index, Place};
+use sparetire_manifest::index::{Chunk, Index, PackRef, Place};
+use sparetire_manifest::{Digest, MAX_IMAGE};
 
 /// Longest chunk, plain or stored. Bounds the memory that a connection needs.
 pub const MAX_CHUNK: u64 = sparetire_manifest::index::MAX_CHUNK as u64;
+/// Pieces of a file that has no index; piece n starts at n times this.
+pub const PLAIN_PIECE: u64 = 256 << 10;
 /// Bytes between two wanted pieces that are cheaper to receive and throw away than to ask around.
 const MAX_GAP: u64 = 16 << 10;
 /// A run is never longer than this.
@@ -68,12 +70,43 @@ pub enum PlanError {
         /// Its length or stored length.
         length: u64,
     },
+    /// A file of no length, or longer than any image.
+    #[error("file of {size} bytes; 1 to {MAX_IMAGE} are allowed")]
+    Size {
+        /// Its length.
+        size: u64,
+    },
     /// A chunk outside its pack.
     #[error("chunk {chunk} is outside its pack")]
     Outside {
         /// Its place in the index.
         chunk: usize,
     },
+}
+
+/// The index of a file of which nothing is known but its length: pieces of [`PLAIN_PIECE`] bytes, without digests.
+pub(crate) fn plain(size: u64) -> Result<Index, PlanError> {
+    if size == 0 || size > MAX_IMAGE {
+        return Err(PlanError::Size { size });
+    }
+    let unknown = Digest::from_bytes([0; 32]);
+    let piece = |number: u64| {
+        let offset = number * PLAIN_PIECE;
+        Chunk {
+            digest: unknown,
+            // At most PLAIN_PIECE, which is far below u32::MAX.
+            length: PLAIN_PIECE.min(size - offset) as u32,
+            place: Place::Stored { pack: 0, offset },
+        }
+    };
+    Ok(Index {
+        image_size: size,
+        packs: vec![PackRef {
+            sha256: unknown,
+            length: size,
+        }],
+        chunks: (0..size.div_ceil(PLAIN_PIECE)).map(piece).collect(),
+    })
 }
 
 impl Plan {
@@ -236,7 +269,6 @@ type Key = (u32, u64, u64, u8, u64, Digest);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sparetire_manifest::index::{Chunk, PackRef};
 
     const MIB: u64 = 1 << 20;
 

@@ -37,6 +37,8 @@ pub fn apply_cmdline(config: &mut Config, cmdline: &str) -> Result<(), CmdlineEr
             "store" => lists.stores.push(value.to_owned()),
             "image" => {
                 let image = Some(parse(&parameter, value)?);
+                // Whoever asks for an image of a store means that one.
+                changed.plain = None;
                 if changed.image != image {
                     (changed.image, changed.image_version, changed.min_version) =
                         (image, None, None);
@@ -202,7 +204,7 @@ fn shown(parameter: &str) -> String {
 }
 
 const PREFIX: &str = "sparetire.";
-const SLOT_ONLY: [&str; 10] = [
+const SLOT_ONLY: [&str; 12] = [
     "shell",
     "token",
     "session",
@@ -213,6 +215,8 @@ const SLOT_ONLY: [&str; 10] = [
     "pin",
     "min_version",
     "image_version",
+    "plain",
+    "allow_unsigned",
 ];
 /// Linux on x86 stops at 2,048; other boot paths may allow more.
 const MAX_LEN: usize = 16 * 1024;

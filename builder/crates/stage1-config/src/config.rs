@@ -12,7 +12,7 @@ use sparetire_manifest::{ImageName, KeyError, Timestamp, TrustedKeys};
 use toml::{Table, Value};
 use zeroize::Zeroize;
 
-use crate::{Secret, Slot, url};
+use crate::{Plain, Secret, Slot, url};
 
 /// The `format` that this version knows.
 pub const FORMAT: u32 = 1;
@@ -57,6 +57,9 @@ pub struct Config {
     /// that restart and links that are lost for shorter are waited for.
     #[serde(skip_serializing_if = "is_default_patience")]
     pub patience_seconds: u32,
+    /// Whether an image that nobody has signed may be booted; see [`Plain`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub allow_unsigned: bool,
     /// The boot session to report to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionConfig>,
@@ -69,6 +72,9 @@ pub struct Config {
     /// Where to write, and what the keyboard may do.
     #[serde(skip_serializing_if = "is_default")]
     pub console: Console,
+    /// The file to boot instead of an image of a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain: Option<Plain>,
 }
 
 /// A boot session of the server.
@@ -160,10 +166,12 @@ impl Default for Config {
             retry_seconds: DEFAULT_RETRY,
             connections: DEFAULT_CONNECTIONS,
             patience_seconds: DEFAULT_PATIENCE,
+            allow_unsigned: false,
             session: None,
             trust: Trust::default(),
             network: Network::default(),
             console: Console::default(),
+            plain: None,
         }
     }
 }
@@ -188,6 +196,14 @@ impl Config {
         }
     }
 
+    /// Where the image comes from: the stores, or the URLs of the plain file.
+    pub fn source_urls(&self) -> Vec<String> {
+        match &self.plain {
+            Some(plain) => plain.urls.clone(),
+            None => self.store_urls(),
+        }
+    }
+
     /// The keys whose signatures count.
     pub fn trusted_keys(&self) -> Result<TrustedKeys, KeyError> {
         TrustedKeys::parse(self.trust.keys.iter().map(String::as_str))
@@ -204,6 +220,12 @@ impl Config {
             ("server", self.server.as_slice()),
             ("stores", &self.stores),
             ("network.proxy", self.network.proxy.as_slice()),
+            (
+                "plain.urls",
+                self.plain
+                    .as_ref()
+                    .map_or(&[][..], |plain| plain.urls.as_slice()),
+            ),
         ] {
             at_most(key, urls.len(), MAX_LIST)?;
             if let Some(problem) = urls.iter().find_map(|url| url::problem(url)) {
@@ -235,6 +257,17 @@ impl Config {
         )?;
         if let Some(session) = &self.session {
             session.check()?;
+        }
+        if let Some(plain) = &self.plain {
+            require(
+                "allow_unsigned",
+                "is not true, and `plain` names an image that nobody has signed",
+                self.allow_unsigned,
+            )?;
+            require("plain.urls", "names no URL", !plain.urls.is_empty())?;
+            plain.manifest().map_err(|error| ConfigError::Plain {
+                message: error.to_string(),
+            })?;
         }
         self.trust.check()?;
         self.network.check()?;
@@ -483,6 +516,12 @@ pub enum ConfigError {
         found: usize,
         /// How many are allowed.
         most: usize,
+    },
+    /// A plain file that cannot be booted as the slot says.
+    #[error("plain is refused: {message}")]
+    Plain {
+        /// What a manifest with these values would be refused for.
+        message: String,
     },
     /// A trusted key that is none.
     #[error("trust.keys is refused")]

@@ -11,6 +11,7 @@
 
 mod cmdline;
 mod config;
+mod plain;
 mod secret;
 pub mod slot;
 mod url;
@@ -20,6 +21,7 @@ pub use config::{
     Cidr, CidrError, Config, ConfigError, Console, FORMAT, Network, SessionConfig, Target, Trust,
     merge,
 };
+pub use plain::{NAME as UNSIGNED, Plain};
 pub use secret::Secret;
 pub use slot::{MAGIC, MEMBER, SLOT_LEN, Slot, SlotError, find};
 pub use sparetire_manifest::{ImageName, Timestamp};

@@ -134,6 +134,64 @@ fn overlay_wins_key_by_key() {
     );
 }
 
+const PLAIN: &str = r#"
+[plain]
+urls = ["http://10.0.2.2/live.iso", "https://mirror.example/live.iso"]
+size = 1000000
+sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+[plain.boot]
+cmdline = "boot=live"
+medium = "live-boot"
+kernel = { path = "/live/vmlinuz", offset = 4096, length = 5000 }
+initrd = [{ path = "/live/initrd.img", offset = 12288, length = 900000 }]
+"#;
+
+#[test]
+fn an_unsigned_image_needs_permission() {
+    let error = config("", PLAIN).unwrap_err();
+    assert!(
+        error.to_string().starts_with("allow_unsigned is not true"),
+        "{error}"
+    );
+    let config = config("", &format!("allow_unsigned = true\n{PLAIN}")).unwrap();
+    let plain = config.plain.as_ref().unwrap();
+    assert_eq!(config.source_urls(), plain.urls);
+    assert_eq!(plain.manifest().unwrap().size, 1_000_000);
+    assert_eq!(Config::parse(&config.to_toml()).unwrap(), config);
+    // Whoever names an image of a store at the keyboard gets that one.
+    let mut named = config.clone();
+    apply_cmdline(&mut named, "sparetire.image=other").unwrap();
+    assert_eq!(named.plain, None);
+    assert!(apply_cmdline(&mut named, "sparetire.allow_unsigned=true").is_err());
+}
+
+#[test]
+fn an_unsigned_image_that_makes_no_sense_is_refused() {
+    for (is, instead) in [
+        ("size = 1000000", "size = 0"),
+        ("offset = 12288", "offset = 999999"),
+        ("length = 5000", "length = 0"),
+        ("http://10.0.2.2/live.iso", "ftp://10.0.2.2/live.iso"),
+        (
+            "http://10.0.2.2/live.iso\", \"https://mirror.example/live.iso",
+            "http://user@host/",
+        ),
+        (
+            "[\"http://10.0.2.2/live.iso\", \"https://mirror.example/live.iso\"]",
+            "[]",
+        ),
+        ("/live/vmlinuz", "/live/\\u0007"),
+        ("boot=live", "boot=\\u00e9"),
+        ("sha256 = \"ba", "sha256 = \"BA"),
+        ("[plain.boot]", "more = 1\n[plain.boot]"),
+    ] {
+        let text = PLAIN.replace(is, instead);
+        assert_ne!(text, PLAIN, "{is}");
+        let result = config("", &format!("allow_unsigned = true\n{text}"));
+        assert!(result.is_err(), "{instead}: {result:?}");
+    }
+}
+
 #[test]
 fn unknown_keys_are_refused_by_name() {
     for (text, name) in [

@@ -296,6 +296,18 @@ fn chunks_outside_the_image_change_nothing() {
     buffer.chunk(20_002, b"x").unwrap();
 }
 
+#[test]
+fn the_digest_is_that_of_the_image_without_the_archive_around_it() {
+    let plan = plan(Some("sparetire.iso"), hook());
+    let mut buffer =
+        ImageBuffer::new(&manifest(600_003, Medium::LiveBoot), &plan, &memory(None)).unwrap();
+    let image: Vec<u8> = (0..600_003u32).map(|at| (at / 7) as u8).collect();
+    buffer.chunk(0, &image[..300_000]).unwrap();
+    assert_ne!(buffer.digest().unwrap(), Digest::of(&image));
+    buffer.chunk(300_000, &image[300_000..]).unwrap();
+    assert_eq!(buffer.digest().unwrap(), Digest::of(&image));
+}
+
 proptest! {
     #[test]
     fn an_accepted_chunk_lies_inside_the_image(offset in 0u64..30_000, length in 0usize..30_000) {

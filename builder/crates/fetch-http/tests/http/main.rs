@@ -9,6 +9,7 @@ mod client;
 mod download;
 mod nginx;
 mod open;
+mod plain;
 mod server;
 mod store;
 mod tls;

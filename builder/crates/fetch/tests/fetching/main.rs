@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod plain;
 mod property;
 mod resuming;
 mod sharing;

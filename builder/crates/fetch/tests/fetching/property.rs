@@ -14,7 +14,7 @@ const LONGEST: usize = 30_000;
 const LONGEST_IMPORTED: u64 = 256 << 10;
 
 /// What an honest server may suffer.
-fn trouble() -> impl Strategy<Value = Misdeed> {
+pub(crate) fn trouble() -> impl Strategy<Value = Misdeed> {
     prop_oneof![
         Just(Misdeed::None),
         (0..2_000_000usize).prop_map(Misdeed::Cut),

@@ -134,7 +134,11 @@ impl Store {
         Self::new(&parts)
     }
 
+    /// The pack at a path; the image itself is at the empty path.
     pub(crate) fn pack(&self, path: &str) -> &[u8] {
+        if path.is_empty() {
+            return &self.image;
+        }
         self.packs
             .iter()
             .find(|pack| sparetire_manifest::layout::pack_path(&Digest::of(pack)) == path)
