@@ -22,7 +22,7 @@ use crate::signing::{self, Password, PublicKey, SigningKey};
 pub enum ImageCommand {
     /// Put an image into the store as a new signed version
     Import(Box<ImportArgs>),
-    /// Build an image from a recipe folder and write it as a bootable ISO
+    /// Build an image from a recipe folder: a bootable ISO, or a kernel with its initramfs
     Build(Box<BuildArgs>),
     /// List the images of the store, newest version of each
     List(ListArgs),
@@ -162,7 +162,7 @@ pub struct BuildArgs {
     /// Recipe folder, for example `images/diagnostic`
     #[arg(value_name = "DIR")]
     pub(crate) recipe: PathBuf,
-    /// ISO file to write [default: NAME.iso in the current directory]
+    /// ISO file to write, or folder for kernel and initramfs [default: NAME.iso or NAME in the current directory]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Also import the result into the store under the recipe's name
@@ -174,6 +174,9 @@ pub struct BuildArgs {
     /// Package mirror [default: the one in the host's apt sources]
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
+    /// Take a netboot recipe's files from this root directory, where its package is installed (`/`: this machine)
+    #[arg(long, value_name = "DIR", conflicts_with = "mirror")]
+    pub(crate) installed: Option<PathBuf>,
     /// Put this file at the root of the ISO as site-note.txt
     #[arg(long, value_name = "FILE")]
     pub(crate) site_note: Option<PathBuf>,

@@ -6,6 +6,8 @@
 pub mod debian;
 pub mod iso;
 pub mod mirror;
+pub mod netboot;
+mod programs;
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -27,12 +29,9 @@ pub struct Recipe {
     pub spec: Spec,
 }
 
-/// The contents of `recipe.toml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The contents of `recipe.toml`, checked.
+#[derive(Debug)]
 pub struct Spec {
-    /// Version of this schema: 1.
-    pub format: u32,
     /// Name of the image.
     pub name: ImageName,
     /// Version of the recipe, shown by the system it makes.
@@ -42,15 +41,46 @@ pub struct Spec {
     /// Longer text for people.
     pub description: Option<String>,
     /// What the building machine needs.
-    #[serde(default)]
     pub host: Host,
+    /// What is made, and how.
+    pub make: Make,
+}
+
+/// What a recipe makes.
+#[derive(Debug)]
+pub enum Make {
+    /// A live ISO around an installed system.
+    Live(Box<Live>),
+    /// A kernel with its initramfs, taken out of a package.
+    Netboot(Netboot),
+}
+
+/// A live ISO around an installed system.
+#[derive(Debug)]
+pub struct Live {
     /// The installed system.
     pub system: System,
     /// The file system image.
-    #[serde(default)]
     pub squashfs: Squashfs,
     /// The boot menu.
     pub boot: Boot,
+}
+
+/// `recipe.toml` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: u32,
+    name: ImageName,
+    version: String,
+    label: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    host: Host,
+    system: Option<System>,
+    squashfs: Option<Squashfs>,
+    boot: Option<Boot>,
+    netboot: Option<Netboot>,
 }
 
 /// What the building machine needs.
@@ -130,6 +160,54 @@ pub struct Boot {
     pub timeout_seconds: u32,
 }
 
+/// A kernel with its initramfs, taken out of a package.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Netboot {
+    /// Debian release, for example `bookworm`.
+    pub suite: String,
+    /// Debian architecture; only `amd64` boots so far.
+    pub architecture: String,
+    /// Archive components.
+    pub components: Vec<String>,
+    /// The package the two files are in.
+    pub package: String,
+    /// The kernel's path in the package, relative to the root directory.
+    pub kernel: PathBuf,
+    /// The initramfs' path, likewise.
+    pub initrd: PathBuf,
+    /// Compress the initramfs anew, for kernels known to unpack that.
+    pub recompress: Option<Recompress>,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// How long it takes on a machine with two processors, in minutes.
+    #[serde(default = "two")]
+    pub expected_minutes: u32,
+}
+
+fn two() -> u32 {
+    2
+}
+
+/// How an initramfs is compressed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recompress {
+    /// zstd: kernels since 5.9, if they were built with it (`CONFIG_RD_ZSTD`).
+    Zstd,
+}
+
+impl Make {
+    /// Release and components that packages come from.
+    #[must_use]
+    pub fn archive(&self) -> (&str, &[String]) {
+        match self {
+            Self::Live(live) => (&live.system.suite, &live.system.components),
+            Self::Netboot(netboot) => (&netboot.suite, &netboot.components),
+        }
+    }
+}
+
 impl Recipe {
     /// Reads `recipe.toml` in `dir`.
     ///
@@ -151,12 +229,13 @@ impl Recipe {
             problem,
         })?;
         let dir = dir.canonicalize().map_err(io)?;
-        let named = spec.system.hooks.iter().chain(&spec.system.files);
-        for name in named {
-            if !dir.join(name).exists() {
-                return Err(RecipeError::Missing {
-                    path: dir.join(name),
-                });
+        if let Make::Live(live) = &spec.make {
+            for name in live.system.hooks.iter().chain(&live.system.files) {
+                if !dir.join(name).exists() {
+                    return Err(RecipeError::Missing {
+                        path: dir.join(name),
+                    });
+                }
             }
         }
         Ok(Self { dir, text, spec })
@@ -169,66 +248,130 @@ impl Recipe {
 ///
 /// When it is not TOML, has fields this program does not know, or words that could not be handed on safely.
 pub fn parse(text: &str) -> Result<Spec, SpecError> {
-    let spec: Spec = toml::from_str(text)?;
-    let refuse =
-        |field: &'static str, problem: &'static str| Err(SpecError::Field { field, problem });
-    if spec.format != 1 {
+    let written: Written = toml::from_str(text)?;
+    if written.format != 1 {
         return refuse("format", "only 1 is known");
     }
-    if spec.system.architecture != "amd64" {
-        return refuse("system.architecture", "only amd64 boots so far");
+    if !is_word(&written.version) {
+        return refuse("version", "is a word");
     }
-    let system = &spec.system;
-    let words = [&system.suite, &spec.version];
-    let lists = [&system.packages, &system.components];
-    if !words
-        .into_iter()
-        .chain(lists.into_iter().flatten())
-        .all(|word| is_word(word))
-    {
-        return refuse(
-            "system",
-            "suites, components, packages and versions are words",
-        );
-    }
-    let patterns = system.exclude.iter().chain(&system.include);
-    if !patterns.into_iter().all(|pattern| is_pattern(pattern)) {
-        return refuse(
-            "system.exclude",
-            "patterns are absolute paths without blanks",
-        );
-    }
-    let paths = system
-        .hooks
-        .iter()
-        .chain(&system.files)
-        .chain([&system.kernel, &system.initrd]);
-    if !paths.into_iter().all(|path| is_inside(path)) {
-        return refuse("system", "paths are relative, and do not lead outside");
-    }
-    let level = spec.squashfs.compression_level;
-    let block = spec.squashfs.block_size;
-    if !(1..=22).contains(&level) {
-        return refuse("squashfs.compression_level", "is 1 to 22");
-    }
-    if !block.is_power_of_two() || !(4096..=1 << 20).contains(&block) {
-        return refuse(
-            "squashfs.block_size",
-            "is a power of two from 4096 to 1048576",
-        );
-    }
-    // Both are written into boot loader configurations, each with its own quoting.
-    let plain = |text: &str| {
-        text.bytes()
-            .all(|byte| (0x20..0x7f).contains(&byte) && !b"\"'\\${}".contains(&byte))
+    let make = match (written.system, written.boot, written.netboot) {
+        (Some(system), Some(boot), None) => {
+            let live = Live {
+                system,
+                squashfs: written.squashfs.unwrap_or_default(),
+                boot,
+            };
+            live.check()?;
+            Make::Live(Box::new(live))
+        }
+        (None, None, Some(netboot)) if written.squashfs.is_none() => {
+            netboot.check()?;
+            Make::Netboot(netboot)
+        }
+        _ => {
+            return refuse(
+                "recipe",
+                "has either [system] and [boot], for a live ISO, or [netboot] alone",
+            );
+        }
     };
-    if !plain(&spec.boot.cmdline) || !plain(&spec.boot.title) {
-        return refuse(
-            "boot",
-            "title and cmdline are printable ASCII without quotes, $, { and }",
-        );
+    Ok(Spec {
+        name: written.name,
+        version: written.version,
+        label: written.label,
+        description: written.description,
+        host: written.host,
+        make,
+    })
+}
+
+fn refuse<T>(field: &'static str, problem: &'static str) -> Result<T, SpecError> {
+    Err(SpecError::Field { field, problem })
+}
+
+impl Live {
+    fn check(&self) -> Result<(), SpecError> {
+        let system = &self.system;
+        if system.architecture != "amd64" {
+            return refuse("system.architecture", "only amd64 boots so far");
+        }
+        let mut words = std::iter::once(&system.suite)
+            .chain(&system.packages)
+            .chain(&system.components);
+        if !words.all(|word| is_word(word)) {
+            return refuse("system", "suites, components and packages are words");
+        }
+        let mut patterns = system.exclude.iter().chain(&system.include);
+        if !patterns.all(|pattern| is_pattern(pattern)) {
+            return refuse(
+                "system.exclude",
+                "patterns are absolute paths without blanks",
+            );
+        }
+        let mut paths = system
+            .hooks
+            .iter()
+            .chain(&system.files)
+            .chain([&system.kernel, &system.initrd]);
+        if !paths.all(|path| is_inside(path)) {
+            return refuse("system", "paths are relative, and do not lead outside");
+        }
+        let level = self.squashfs.compression_level;
+        let block = self.squashfs.block_size;
+        if !(1..=22).contains(&level) {
+            return refuse("squashfs.compression_level", "is 1 to 22");
+        }
+        if !block.is_power_of_two() || !(4096..=1 << 20).contains(&block) {
+            return refuse(
+                "squashfs.block_size",
+                "is a power of two from 4096 to 1048576",
+            );
+        }
+        // Both are written into boot loader configurations, each with its own quoting.
+        if !is_plain(&self.boot.cmdline) || !is_plain(&self.boot.title) {
+            return refuse(
+                "boot",
+                "title and cmdline are printable ASCII without quotes, $, { and }",
+            );
+        }
+        Ok(())
     }
-    Ok(spec)
+}
+
+impl Netboot {
+    fn check(&self) -> Result<(), SpecError> {
+        if self.architecture != "amd64" {
+            return refuse("netboot.architecture", "only amd64 boots so far");
+        }
+        let mut words = [&self.suite, &self.package]
+            .into_iter()
+            .chain(&self.components);
+        if !words.all(|word| is_word(word)) {
+            return refuse("netboot", "suites, components and packages are words");
+        }
+        if ![&self.kernel, &self.initrd]
+            .into_iter()
+            .all(|path| is_inside(path))
+        {
+            return refuse("netboot", "paths are relative, and do not lead outside");
+        }
+        if self.kernel == self.initrd {
+            return refuse("netboot", "kernel and initrd are two files");
+        }
+        if !is_plain(&self.cmdline) {
+            return refuse(
+                "netboot.cmdline",
+                "is printable ASCII without quotes, $, { and }",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte) && !b"\"'\\${}".contains(&byte))
 }
 
 /// A word for a command line of mmdebstrap, which takes lists apart at commas and blanks.
@@ -316,39 +459,108 @@ mod tests {
         cmdline = "boot=live"
     "#;
 
-    #[test]
-    fn the_least_recipe_is_enough() {
-        let spec = parse(LEAST).unwrap();
-        assert_eq!(spec.squashfs.block_size, 262_144);
-        assert_eq!(spec.system.expected_minutes, 5);
-    }
+    const NETBOOT: &str = r#"
+        format = 1
+        name = "installer"
+        version = "1"
+        [netboot]
+        suite = "bookworm"
+        architecture = "amd64"
+        components = ["main"]
+        package = "debian-installer-12-netboot-amd64"
+        kernel = "usr/lib/installer/linux"
+        initrd = "usr/lib/installer/initrd.gz"
+        recompress = "zstd"
+        cmdline = "console=ttyS0,115200"
+    "#;
 
-    #[test]
-    fn slips_are_refused_by_name() {
-        let cases = [
-            ("format = 1", "format = 2", "format"),
-            ("\"amd64\"", "\"i386\"", "architecture"),
-            ("linux-image-amd64", "--mode=root", "system"),
-            ("linux-image-amd64", "a b", "system"),
-            ("boot/vmlinuz", "../vmlinuz", "system"),
-            ("boot/vmlinuz", "/boot/vmlinuz", "system"),
-            ("boot=live", "boot=live \\\"", "boot"),
-            ("boot=live", "boot=live\\n", "boot"),
-            ("title =", "titel =", "titel"),
-            ("\"small\"", "\"../small\"", "name"),
-        ];
+    fn refused(text: &str, cases: &[(&str, &str, &str)]) {
         for (from, to, named) in cases {
-            assert!(LEAST.contains(from), "{from}");
-            let error = parse(&LEAST.replace(from, to)).unwrap_err().to_string();
+            assert!(text.contains(from), "{from}");
+            let error = parse(&text.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(named), "{to}: {error}");
         }
     }
 
     #[test]
-    fn the_diagnostic_recipe_can_be_read() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/diagnostic");
-        let recipe = Recipe::read(&dir).unwrap();
-        assert_eq!(recipe.spec.name.as_str(), "diagnostic");
-        assert!(recipe.spec.boot.cmdline.contains("console=ttyS0"));
+    fn the_least_recipe_is_enough() {
+        let Make::Live(live) = parse(LEAST).unwrap().make else {
+            panic!("a [system] makes a live ISO");
+        };
+        assert_eq!(live.squashfs.block_size, 262_144);
+        assert_eq!(live.system.expected_minutes, 5);
+    }
+
+    #[test]
+    fn slips_are_refused_by_name() {
+        refused(
+            LEAST,
+            &[
+                ("format = 1", "format = 2", "format"),
+                ("\"1\"", "\"1 0\"", "version"),
+                ("\"amd64\"", "\"i386\"", "architecture"),
+                ("linux-image-amd64", "--mode=root", "system"),
+                ("linux-image-amd64", "a b", "system"),
+                ("boot/vmlinuz", "../vmlinuz", "system"),
+                ("boot/vmlinuz", "/boot/vmlinuz", "system"),
+                ("boot=live", "boot=live \\\"", "boot"),
+                ("boot=live", "boot=live\\n", "boot"),
+                ("title =", "titel =", "titel"),
+                ("\"small\"", "\"../small\"", "name"),
+            ],
+        );
+    }
+
+    #[test]
+    fn slips_in_a_netboot_recipe_are_refused_by_name() {
+        assert!(matches!(parse(NETBOOT).unwrap().make, Make::Netboot(_)));
+        refused(
+            NETBOOT,
+            &[
+                ("\"amd64\"", "\"i386\"", "architecture"),
+                ("\"bookworm\"", "\"-o\"", "netboot"),
+                ("debian-installer-12", "a,b", "netboot"),
+                ("usr/lib/installer/linux", "../linux", "netboot"),
+                ("initrd.gz", "linux", "two files"),
+                ("\"zstd\"", "\"lz4\"", "lz4"),
+                ("ttyS0", "$ttyS0", "cmdline"),
+                ("package =", "packages =", "packages"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_recipe_makes_one_thing() {
+        let netboot = &NETBOOT[NETBOOT.find("[netboot]").unwrap()..];
+        let system = LEAST.find("[system]").unwrap();
+        let boot = LEAST.find("[boot]").unwrap();
+        for text in [
+            format!("{LEAST}{netboot}"),
+            format!("{NETBOOT}[squashfs]\n"),
+            format!("{}{}", &LEAST[..system], &LEAST[boot..]),
+            LEAST[..boot].to_owned(),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains("either"), "{text}: {error}");
+        }
+    }
+
+    fn shipped(name: &str) -> Recipe {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
+        Recipe::read(&dir.join(name)).unwrap()
+    }
+
+    #[test]
+    fn the_shipped_recipes_can_be_read_and_speak_on_the_serial_line() {
+        let diagnostic = shipped("diagnostic");
+        assert_eq!(diagnostic.spec.name.as_str(), "diagnostic");
+        let Make::Live(live) = diagnostic.spec.make else {
+            panic!("the diagnostic system is a live ISO");
+        };
+        assert!(live.boot.cmdline.contains("console=ttyS0"));
+        let Make::Netboot(netboot) = shipped("netboot-installer").spec.make else {
+            panic!("the installer is a kernel with its initramfs");
+        };
+        assert!(netboot.cmdline.contains("console=ttyS0"));
     }
 }

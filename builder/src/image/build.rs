@@ -1,5 +1,7 @@
-//! `image build`: from a recipe folder to a bootable ISO, and on into the store.
+//! `image build`: from a recipe folder to a bootable ISO, or to a kernel with its initramfs, and on
+//! into the store.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -12,9 +14,11 @@ use super::{BuildArgs, PublishArgs};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode, coded};
 use crate::import::Input;
-use crate::recipe::debian::{Plan, SystemFiles};
+use crate::recipe::debian::{self, Plan, SystemFiles};
 use crate::recipe::iso::{self, LiveIso};
-use crate::recipe::{Recipe, mirror};
+use crate::recipe::netboot::{self, NetbootFiles, Origin};
+use crate::recipe::{Live, Make, Netboot, Recipe, mirror};
+use crate::whole_file;
 
 /// Longest note for whoever sits before the machine.
 const MAX_SITE_NOTE: u64 = 64 * 1024;
@@ -29,13 +33,20 @@ struct Built<'a> {
     seconds: u64,
 }
 
+/// What came out.
+struct Made {
+    input: Input,
+    output: PathBuf,
+    size: u64,
+    overrides: Overrides,
+}
+
 pub(super) fn run(args: BuildArgs, ui: &Ui) -> anyhow::Result<()> {
     let started = Instant::now();
     let recipe = Recipe::read(&args.recipe)
         .context("reading the recipe")
         .code(ExitCode::Usage)?;
     let spec = &recipe.spec;
-    let site_note = args.site_note.as_deref().map(read_note).transpose()?;
     let epoch = match args.source_date_epoch {
         Some(epoch) => epoch,
         None => SystemTime::now()
@@ -43,76 +54,26 @@ pub(super) fn run(args: BuildArgs, ui: &Ui) -> anyhow::Result<()> {
             .context("reading the clock")?
             .as_secs(),
     };
-    let sources = mirror::sources(
-        Path::new("/etc/apt"),
-        args.mirror.as_deref(),
-        &spec.system.suite,
-        &spec.system.components,
-    );
-    let output = args
-        .output
-        .unwrap_or_else(|| PathBuf::from(format!("{}.iso", spec.name)));
-    ui.note(format!(
-        "Building {} from {} packages and what they need; takes about {} minutes on two processors.\nArchive: {}",
-        spec.name,
-        spec.system.packages.len(),
-        spec.system.expected_minutes,
-        sources.first().map_or("", String::as_str)
-    ));
-
-    let plan = Plan {
-        recipe: &recipe,
-        sources,
-        epoch,
+    let made = match &spec.make {
+        Make::Live(live) => build_live(&recipe, live, epoch, &args, ui)?,
+        Make::Netboot(netboot) => build_netboot(&recipe, netboot, &args, ui)?,
     };
-    let progress = ui.steps(&format!("building {}", spec.name), 3);
-    let mut _kept = None;
-    let system: SystemFiles = match &args.reuse {
-        Some(dir) => plan.build_or_reuse(dir, &progress)?,
-        None => {
-            let mut dir = tempfile::Builder::new()
-                .prefix("sparetire-image-")
-                .tempdir()
-                .context("creating a working directory")?;
-            if args.keep {
-                dir.disable_cleanup(true);
-                ui.note(format!("working directory: {}", dir.path().display()));
-            }
-            let system = plan.build(dir.path(), &progress)?;
-            _kept = Some(dir);
-            system
-        }
-    };
-    progress.message("writing the ISO");
-    let size = LiveIso {
-        system: &system,
-        name: spec.name.as_str(),
-        boot: &spec.boot,
-        site_note,
-        epoch,
-    }
-    .write(&output)?;
-    iso::check(&output)?;
-    progress.inc(1);
-    let elapsed = started.elapsed();
-    progress.finish(&format!("done in {}", HumanDuration(elapsed)));
-
+    let version = debian::version(&recipe, epoch);
     if ui.json {
         ui.print_json(&Built {
             recipe: spec.name.as_str(),
-            version: &plan.version(),
-            output: &output,
-            size,
+            version: &version,
+            output: &made.output,
+            size: made.size,
             source_date_epoch: epoch,
-            seconds: elapsed.as_secs(),
+            seconds: started.elapsed().as_secs(),
         })?;
     } else {
         ui.line(format_args!(
-            "built {} {}: {}, {}",
+            "built {} {version}: {}, {}",
             spec.name,
-            plan.version(),
-            output.display(),
-            HumanBytes(size)
+            made.output.display(),
+            HumanBytes(made.size)
         ));
     }
 
@@ -129,17 +90,164 @@ pub(super) fn run(args: BuildArgs, ui: &Ui) -> anyhow::Result<()> {
             .or_else(|| spec.description.clone()),
         ..args.publish
     };
-    let input = Input::LinuxIso {
-        path: output,
-        entry: None,
+    publish(&name, &made.input, made.overrides, &publish_args, false, ui)
+}
+
+fn build_live(
+    recipe: &Recipe,
+    live: &Live,
+    epoch: u64,
+    args: &BuildArgs,
+    ui: &Ui,
+) -> anyhow::Result<Made> {
+    if args.installed.is_some() {
+        return Err(unfit("--installed", "[netboot]"));
+    }
+    let spec = &recipe.spec;
+    let site_note = args.site_note.as_deref().map(read_note).transpose()?;
+    let sources = sources(recipe, args);
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{}.iso", spec.name)));
+    ui.note(format!(
+        "Building {} from {} packages and what they need; takes about {} minutes on two processors.\nArchive: {}",
+        spec.name,
+        live.system.packages.len(),
+        live.system.expected_minutes,
+        sources.first().map_or("", String::as_str)
+    ));
+
+    let plan = Plan {
+        recipe,
+        live,
+        sources,
+        epoch,
     };
-    publish(
-        &name,
-        &input,
-        Overrides::default(),
-        &publish_args,
-        false,
-        ui,
+    let started = Instant::now();
+    let progress = ui.steps(&format!("building {}", spec.name), 3);
+    let mut _kept = None;
+    let system: SystemFiles = match &args.reuse {
+        Some(dir) => plan.build_or_reuse(dir, &progress)?,
+        None => {
+            let dir = working_directory(args, ui)?;
+            let system = plan.build(dir.path(), &progress)?;
+            _kept = Some(dir);
+            system
+        }
+    };
+    progress.message("writing the ISO");
+    let size = LiveIso {
+        system: &system,
+        name: spec.name.as_str(),
+        boot: &live.boot,
+        site_note,
+        epoch,
+    }
+    .write(&output)?;
+    iso::check(&output)?;
+    progress.inc(1);
+    progress.finish(&format!("done in {}", HumanDuration(started.elapsed())));
+    Ok(Made {
+        input: Input::LinuxIso {
+            path: output.clone(),
+            entry: None,
+        },
+        output,
+        size,
+        overrides: Overrides::default(),
+    })
+}
+
+fn build_netboot(
+    recipe: &Recipe,
+    netboot: &Netboot,
+    args: &BuildArgs,
+    ui: &Ui,
+) -> anyhow::Result<Made> {
+    if args.site_note.is_some() {
+        return Err(unfit("--site-note", "[system]"));
+    }
+    if args.reuse.is_some() {
+        return Err(unfit("--reuse", "[system]"));
+    }
+    let spec = &recipe.spec;
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(spec.name.as_str()));
+    let origin = match &args.installed {
+        Some(root) => Origin::Installed(root.clone()),
+        None => Origin::Archive(sources(recipe, args)),
+    };
+    ui.note(format!(
+        "Building {} from the package {}; takes about {} minutes on two processors.\n{}",
+        spec.name,
+        netboot.package,
+        netboot.expected_minutes,
+        match &origin {
+            Origin::Archive(sources) =>
+                format!("Archive: {}", sources.first().map_or("", String::as_str)),
+            Origin::Installed(root) => format!("Installed below {}", root.display()),
+        }
+    ));
+    let started = Instant::now();
+    let progress = ui.steps(&format!("building {}", spec.name), 2);
+    let dir = working_directory(args, ui)?;
+    let built = netboot::build(netboot, &spec.host, &origin, dir.path(), &progress)?;
+    fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
+    let files = NetbootFiles::in_dir(&output);
+    let mut size = 0;
+    for (from, to) in [
+        (&built.kernel, &files.kernel),
+        (&built.initrd, &files.initrd),
+    ] {
+        let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+        size += bytes.len() as u64;
+        whole_file::replace(to, &bytes, 0o644)
+            .with_context(|| format!("writing {}", to.display()))?;
+    }
+    progress.finish(&format!("done in {}", HumanDuration(started.elapsed())));
+    Ok(Made {
+        input: Input::LinuxNetboot {
+            kernel: files.kernel,
+            initrd: vec![files.initrd],
+        },
+        output,
+        size,
+        overrides: Overrides {
+            cmdline: Some(netboot.cmdline.clone()),
+            ..Overrides::default()
+        },
+    })
+}
+
+fn sources(recipe: &Recipe, args: &BuildArgs) -> Vec<String> {
+    let (suite, components) = recipe.spec.make.archive();
+    mirror::sources(
+        Path::new("/etc/apt"),
+        args.mirror.as_deref(),
+        suite,
+        components,
+    )
+}
+
+fn working_directory(args: &BuildArgs, ui: &Ui) -> anyhow::Result<tempfile::TempDir> {
+    let mut dir = tempfile::Builder::new()
+        .prefix("sparetire-image-")
+        .tempdir()
+        .context("creating a working directory")?;
+    if args.keep {
+        dir.disable_cleanup(true);
+        ui.note(format!("working directory: {}", dir.path().display()));
+    }
+    Ok(dir)
+}
+
+fn unfit(option: &str, section: &str) -> anyhow::Error {
+    coded(
+        ExitCode::Usage,
+        anyhow!("{option} is for recipes with {section}, which this one has not"),
     )
 }
 

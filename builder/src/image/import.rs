@@ -64,10 +64,10 @@ pub(super) fn run(args: ImportArgs, ui: &Ui) -> anyhow::Result<()> {
 /// What the command line says against the input's own boot configuration.
 #[derive(Default)]
 pub(super) struct Overrides {
-    cmdline: Option<String>,
-    append: Option<String>,
-    medium: Option<Medium>,
-    placement: Option<Placement>,
+    pub(super) cmdline: Option<String>,
+    pub(super) append: Option<String>,
+    pub(super) medium: Option<Medium>,
+    pub(super) placement: Option<Placement>,
 }
 
 pub(super) fn publish(

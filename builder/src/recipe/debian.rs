@@ -4,23 +4,19 @@
 //! the result are at most `SOURCE_DATE_EPOCH`, and what comes out depends on the recipe and on the
 //! packages the archive has, nothing else.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, anyhow};
 use sha2::{Digest as _, Sha256};
 use sparetire_manifest::{Digest, Timestamp};
 
-use super::Recipe;
-use crate::exit::{ExitCode, coded};
+use super::programs::{self, run};
+use super::{Live, Recipe};
 use crate::progress::Progress;
-
-/// Lines of a failed program's output that are shown.
-const SHOWN_LINES: usize = 15;
 
 /// Programs that are run, to say early what is missing.
 const PROGRAMS: [&str; 3] = ["mmdebstrap", "mksquashfs", "grub-mkimage"];
@@ -51,20 +47,22 @@ impl SystemFiles {
 pub struct Plan<'a> {
     /// The recipe.
     pub recipe: &'a Recipe,
+    /// What it makes.
+    pub live: &'a Live,
     /// One-line apt sources.
     pub sources: Vec<String>,
     /// Seconds since 1970 that no time stamp is above.
     pub epoch: u64,
 }
 
-impl Plan<'_> {
-    /// The version the system shows: the recipe's, and the day it was built.
-    #[must_use]
-    pub fn version(&self) -> String {
-        let day = Timestamp::from_unix(self.epoch).version_number() / 1_000_000;
-        format!("{}+{day}", self.recipe.spec.version)
-    }
+/// The version of what is built: the recipe's, and the day it was built.
+#[must_use]
+pub fn version(recipe: &Recipe, epoch: u64) -> String {
+    let day = Timestamp::from_unix(epoch).version_number() / 1_000_000;
+    format!("{}+{day}", recipe.spec.version)
+}
 
+impl Plan<'_> {
     /// Digest of the recipe with all its files: what a kept result is filed under.
     ///
     /// # Errors
@@ -77,12 +75,12 @@ impl Plan<'_> {
             digest.update(bytes);
         };
         add(self.recipe.text.as_bytes());
-        for hook in &self.recipe.spec.system.hooks {
+        for hook in &self.live.system.hooks {
             let path = self.recipe.dir.join(hook);
             add(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
         }
         let mut overlay = Vec::new();
-        if let Some(files) = &self.recipe.spec.system.files {
+        if let Some(files) = &self.live.system.files {
             // Without the time: the same recipe, checked out later, is the same.
             write_overlay(&self.recipe.dir.join(files), 0, &mut overlay)?;
         }
@@ -99,7 +97,7 @@ impl Plan<'_> {
     ///
     /// When a program is missing or fails; its last lines are in the error.
     pub fn build(&self, dir: &Path, progress: &Progress) -> anyhow::Result<SystemFiles> {
-        self.check_programs()?;
+        programs::check(&PROGRAMS, &self.recipe.spec.host)?;
         // In a user namespace, root is somebody who only reads what everybody may.
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("opening {} to all", dir.display()))?;
@@ -146,45 +144,16 @@ impl Plan<'_> {
         Ok(SystemFiles::in_dir(&place))
     }
 
-    fn check_programs(&self) -> anyhow::Result<()> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let missing: Vec<&str> = PROGRAMS
-            .into_iter()
-            .filter(|program| !std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(coded(
-            ExitCode::Usage,
-            anyhow!(
-                "{} not found; this recipe needs: apt-get install {}",
-                missing.join(", "),
-                self.recipe.spec.host.packages.join(" ")
-            ),
-        ))
-    }
-
     fn mmdebstrap(&self, dir: &Path, tar: &Path, files: &SystemFiles) -> anyhow::Result<Command> {
-        let system = &self.recipe.spec.system;
-        let mut command = Command::new("mmdebstrap");
-        // The owner of /proc/self is the effective user.
-        let is_root = fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0);
+        let system = &self.live.system;
+        let mut command = programs::mmdebstrap();
         command
-            .arg(if is_root {
-                "--mode=root"
-            } else {
-                "--mode=unshare"
-            })
             .args(["--variant=minbase", "--format=tar"])
             .arg(format!("--architectures={}", system.architecture))
             .arg(format!("--components={}", system.components.join(",")))
             .arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
             .arg("--aptopt=Apt::Install-Recommends \"false\"")
             .arg("--dpkgopt=force-confold");
-        for proxy in apt_proxies() {
-            command.arg(format!("--aptopt={proxy}"));
-        }
         for pattern in &system.exclude {
             command.arg(format!("--dpkgopt=path-exclude={pattern}"));
         }
@@ -222,14 +191,14 @@ impl Plan<'_> {
         command.arg(&system.suite).arg(tar).args(&self.sources);
         command
             .env("SOURCE_DATE_EPOCH", self.epoch.to_string())
-            .env("SPARETIRE_VERSION", self.version())
+            .env("SPARETIRE_VERSION", version(self.recipe, self.epoch))
             // The initramfs is made once, by a hook, when everything it is made of is there.
             .env("INITRD", "No");
         Ok(command)
     }
 
     fn mksquashfs(&self, tar: &Path, to: &Path) -> anyhow::Result<Command> {
-        let squashfs = &self.recipe.spec.squashfs;
+        let squashfs = &self.live.squashfs;
         let input = File::open(tar).with_context(|| format!("opening {}", tar.display()))?;
         let mut command = Command::new("mksquashfs");
         command
@@ -244,24 +213,6 @@ impl Plan<'_> {
             .stdin(input);
         Ok(command)
     }
-}
-
-/// apt's proxy settings on this machine, as options for another apt.
-fn apt_proxies() -> Vec<String> {
-    let mut options = Vec::new();
-    for name in ["Acquire::http::Proxy", "Acquire::https::Proxy"] {
-        let output = Command::new("apt-config")
-            .args(["dump", "--format", "%v%n", name])
-            .stderr(Stdio::null())
-            .output();
-        if let Ok(output) = output
-            && let Some(proxy) = String::from_utf8_lossy(&output.stdout).lines().next()
-            && !proxy.is_empty()
-        {
-            options.push(format!("{name} \"{proxy}\""));
-        }
-    }
-    options
 }
 
 /// A path for a hook, which mmdebstrap gives to a shell or splits at blanks.
@@ -339,46 +290,6 @@ fn append_dir<W: Write>(
     Ok(())
 }
 
-/// Runs a program; its output goes to `log` and, line by line, to `line`.
-fn run(command: &mut Command, log: &Path, line: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut log_file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-    let output = log_file
-        .try_clone()
-        .with_context(|| format!("opening {}", log.display()))?;
-    let mut child = command
-        .stdout(output)
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting {program}"))?;
-    let mut last = VecDeque::new();
-    if let Some(stderr) = child.stderr.take() {
-        // dpkg's progress has no line feeds for a long time, and package scripts any encoding.
-        for bytes in BufReader::new(stderr).split(b'\n') {
-            let bytes = bytes.with_context(|| format!("reading what {program} says"))?;
-            let text = String::from_utf8_lossy(&bytes);
-            let text = text.trim_end();
-            let _ = writeln!(log_file, "{text}");
-            line(text);
-            if last.len() == SHOWN_LINES {
-                last.pop_front();
-            }
-            last.push_back(text.to_owned());
-        }
-    }
-    let status = child
-        .wait()
-        .with_context(|| format!("waiting for {program}"))?;
-    if status.success() {
-        return Ok(());
-    }
-    let last: Vec<String> = last.into();
-    Err(anyhow!(
-        "{program} ended with {status}; its last lines:\n  {}",
-        last.join("\n  ")
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,20 +324,6 @@ mod tests {
                 n.to_string()
             })
         );
-    }
-
-    #[test]
-    fn a_failing_program_is_quoted() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo 'E: no such suite' >&2; exit 3"]);
-        let mut lines = Vec::new();
-        let error = run(&mut command, &dir.path().join("log"), &mut |line| {
-            lines.push(line.to_owned());
-        })
-        .unwrap_err();
-        assert!(error.to_string().contains("E: no such suite"), "{error}");
-        assert_eq!(lines, ["E: no such suite"]);
     }
 
     #[test]
