@@ -138,6 +138,14 @@ pub(crate) const GROUPS: &[Group] = &[
                 "an ISO image that is not ours, read by ours",
             ),
             need(&["openssl"], "certificates for tests of HTTPS"),
+            need(
+                &["openssh-client"],
+                "logs in to the diagnostic system, and fetches from it",
+            ),
+            need(&["ntfs-3g"], "mkntfs, a disk for the diagnostic system"),
+            need(&["exfatprogs"], "mkfs.exfat, another one"),
+            need(&["e2fsprogs"], "mke2fs, one with files on it"),
+            need(&["shellcheck"], "reads the diagnostic system's scripts"),
         ],
     },
 ];
