@@ -43,6 +43,15 @@ pub enum Medium {
     },
 }
 
+/// A disk of the PC, with what a file contains; writes are thrown away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disk {
+    /// On the SATA controller.
+    Sata(PathBuf),
+    /// On PCI Express.
+    Nvme(PathBuf),
+}
+
 /// A PC before it is switched on.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -58,6 +67,8 @@ pub struct Machine {
     pub medium: Medium,
     /// What the clock says at power-on, as QEMU takes it (`2031-01-01`); host time by default.
     pub clock: Option<String>,
+    /// Disks, in the order of their names.
+    pub disks: Vec<Disk>,
 }
 
 impl Machine {
@@ -71,6 +82,7 @@ impl Machine {
             memory_mib,
             medium,
             clock: None,
+            disks: Vec::new(),
         }
     }
 
@@ -163,6 +175,23 @@ impl Machine {
             add(option, rest.into());
         }
         add("device", "qemu-xhci,id=xhci".into());
+        for (number, disk) in self.disks.iter().enumerate() {
+            let (Disk::Sata(file) | Disk::Nvme(file)) = disk;
+            let device = match disk {
+                // One disk for each port of the controller.
+                Disk::Sata(_) => format!("ide-hd,bus=ide.{number}"),
+                Disk::Nvme(_) => "nvme".to_owned(),
+            };
+            let file = escaped(file);
+            add(
+                "drive",
+                format!("if=none,id=disk{number},format=raw,snapshot=on,file={file}"),
+            );
+            add(
+                "device",
+                format!("{device},drive=disk{number},serial=DISK{number}"),
+            );
+        }
         match &self.medium {
             Medium::UsbCd(socket) => {
                 let address = format!("nbd+unix:///?socket={}", escaped(socket));
@@ -249,6 +278,16 @@ impl Running {
         self.qmp.execute("object-del", arguments).map(drop)
     }
 
+    /// The host's port that leads to the PC's SSH server, with [`Network::Reachable`].
+    pub fn forwarded(&mut self) -> Result<u16> {
+        let arguments = serde_json::json!({ "command-line": "info usernet" });
+        let table = self.qmp.execute("human-monitor-command", arguments)?;
+        let table = table
+            .as_str()
+            .context("QEMU's table of connections is no text")?;
+        host_port(table).with_context(|| format!("QEMU forwards nothing: {table}"))
+    }
+
     /// Saves what the screen shows as a PNG file.
     pub fn screenshot(&mut self, path: &Path) -> Result<()> {
         let arguments = serde_json::json!({ "filename": path, "format": "png" });
@@ -260,6 +299,14 @@ impl Running {
     pub fn complaints(&self) -> Vec<String> {
         self.errors.ready().collect()
     }
+}
+
+/// The port in QEMU's table of connections: `TCP[HOST_FORWARD] FD ADDRESS PORT ...`.
+fn host_port(table: &str) -> Option<u16> {
+    let line = table
+        .lines()
+        .find(|line| line.contains("TCP[HOST_FORWARD]"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// A socket someone is about to connect to.
@@ -300,6 +347,14 @@ mod tests {
     #[test]
     fn a_comma_in_a_path_does_not_end_the_option() {
         assert_eq!(escaped(Path::new("/a,b")), "/a,,b");
+    }
+
+    #[test]
+    fn the_forwarded_port_is_the_hosts() {
+        let table = "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
+                     TCP[HOST_FORWARD]   3       127.0.0.1 45003       10.0.2.15    22     0     0\r\n";
+        assert_eq!(host_port(table), Some(45003));
+        assert_eq!(host_port(&table.replace("TCP[HOST", "UDP[HOST")), None);
     }
 
     #[test]

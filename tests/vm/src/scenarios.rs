@@ -1,8 +1,10 @@
 //! The table of scenarios, and running them.
 
+mod desk;
 mod diagnostic;
 mod faults;
 mod inspection;
+mod installer;
 mod media;
 mod pair;
 mod vpro;
@@ -82,13 +84,28 @@ pub fn all() -> Vec<Scenario> {
                 "a kernel and initramfs pair starts with its own command line",
                 Box::new(move |bench| pair::boots(bench, firmware, nic)),
             );
+            // On BIOS, the technician's work is chosen, which starts with the same boot.
             add(
                 format!("diagnostic-{firmware}-{nic}"),
-                !chosen,
+                !chosen && firmware == Firmware::Uefi,
                 "the diagnostic ISO boots from memory to its menu",
                 Box::new(move |bench| diagnostic::boots(bench, firmware, nic)),
             );
         }
+    }
+    for (firmware, nic) in [(Firmware::Bios, Nic::Virtio), (Firmware::Uefi, Nic::E1000e)] {
+        add(
+            format!("diagnostic-desk-{firmware}-{nic}"),
+            firmware == Firmware::Bios,
+            "a technician checks disks, collects logs and fetches them over SSH with the session's key",
+            Box::new(move |bench| desk::works(bench, firmware, nic)),
+        );
+        add(
+            format!("installer-{firmware}-{nic}"),
+            false,
+            "Debian's installer, made by its recipe, asks for the language on the serial line",
+            Box::new(move |bench| installer::asks(bench, firmware, nic)),
+        );
     }
     faults::add(&mut add);
     for firmware in Firmware::ALL {

@@ -129,6 +129,13 @@ impl<'a> Site<'a> {
         self.import(command.args(more))
     }
 
+    /// Builds a recipe into `output` and imports it.
+    pub fn build_image(&self, recipe: &Path, output: &Path, more: &[&str]) -> Result<()> {
+        let mut command = self.parts.sparetire();
+        command.args(["image", "build"]).arg(recipe);
+        self.import(command.arg("--output").arg(output).args(more))
+    }
+
     fn import(&self, command: &mut std::process::Command) -> Result<()> {
         command
             .arg("--key")

@@ -19,6 +19,8 @@ pub enum Network {
     /// One adapter on one network.
     #[default]
     Plain,
+    /// The same, and the PC's SSH server can be reached from the host.
+    Reachable,
     /// Before the adapter another one, whose network gives addresses and leads nowhere.
     DeadEndFirst,
     /// What is sent to the PC is held back until [`Running::let_through`](super::Running::let_through).
@@ -38,6 +40,11 @@ impl Network {
         };
         match self {
             Self::Plain => list.push(("netdev", "user,id=net".to_owned())),
+            // Port 0: any that is free, see `Running::forwarded`.
+            Self::Reachable => {
+                let forward = "user,id=net,hostfwd=tcp:127.0.0.1:0-:22";
+                list.push(("netdev", forward.to_owned()));
+            }
             Self::DeadEndFirst => {
                 list.push((
                     "netdev",

@@ -5,15 +5,31 @@ use anyhow::{Result, ensure};
 use super::{Bench, to_loader, to_menu, to_second};
 use crate::cd_drive::{CdDrive, Speed};
 use crate::firmware::{Firmware, Nic};
-use crate::machine::{Machine, Medium};
+use crate::machine::{Machine, Medium, Running};
 use crate::parts::Format;
 use crate::second::iso_with_note;
 use crate::site::{FIRST_LINE, STOPPED, Site};
 
 /// RAM of the virtual PC: the image twice, its root file system unpacked from neither.
-const MEMORY_MIB: u32 = 2048;
+pub(super) const MEMORY_MIB: u32 = 2048;
 
 pub(super) fn boots(bench: &Bench, firmware: Firmware, nic: Nic) -> Result<()> {
+    let (mut machine, _drive) = menu_of(bench, "", |medium| {
+        Machine::new(firmware, nic, MEMORY_MIB, medium)
+    })?;
+    // The menu answers.
+    machine.console.type_text("p\n")?;
+    machine.console.wait_closed(to_second())
+}
+
+/// Boots the ISO from memory to its menu, the way it goes on a PC: through stage one, with `append`
+/// in the boot session's configuration, on the PC that `machine` makes for the medium. Checks that
+/// what runs is this very image.
+pub(super) fn menu_of(
+    bench: &Bench,
+    append: &str,
+    machine: impl FnOnce(Medium) -> Machine,
+) -> Result<(Running, CdDrive)> {
     let (iso, marker) = iso_with_note(bench.parts.diagnostic()?, &bench.dir)?;
     let mut site = Site::new(bench.parts, &bench.dir)?;
     site.import_iso("diagnostic", &iso, &[])?;
@@ -23,12 +39,11 @@ pub(super) fn boots(bench: &Bench, firmware: Firmware, nic: Nic) -> Result<()> {
     let stage1 = site.customize(
         &bench.parts.stage1(Format::Iso),
         &session,
-        &["--append", &note],
+        &["--append", format!("{note} {append}").trim()],
     )?;
 
     let drive = CdDrive::insert(&stage1, Speed::default())?;
-    let mut machine =
-        Machine::new(firmware, nic, MEMORY_MIB, Medium::UsbCd(drive.socket())).start(&bench.dir)?;
+    let mut machine = machine(Medium::UsbCd(drive.socket())).start(&bench.dir)?;
     machine.console.wait_for(FIRST_LINE, to_loader())?;
     let found = machine.console.wait_for_any(
         &[
@@ -70,8 +85,8 @@ pub(super) fn boots(bench: &Bench, firmware: Firmware, nic: Nic) -> Result<()> {
         said("medium: ")
     );
 
-    // The menu answers: number 8 switches the PC off.
-    machine.console.wait_for("press Enter: ", to_second())?;
-    machine.console.type_text("8\n")?;
-    machine.console.wait_closed(to_second())
+    machine
+        .console
+        .wait_for("Choose and press Enter: ", to_second())?;
+    Ok((machine, drive))
 }
