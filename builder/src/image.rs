@@ -1,13 +1,21 @@
 //! The subcommand `image`: putting images into a store and looking at what is there.
 
 mod build;
+mod export;
 mod fetch;
+mod gc;
 mod import;
 mod list;
+mod remove;
+mod renew;
+mod republish;
+mod resign;
 mod show;
+mod sync;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use sparetire_manifest::{ImageName, TrustedKeys};
@@ -16,6 +24,7 @@ use crate::cli::{Ui, default_store};
 use crate::exit::{ExitCode, WithCode, coded};
 use crate::key::key_path;
 use crate::signing::{self, Password, PublicKey, SigningKey};
+use crate::store::{Store, WriteLock};
 
 /// Builds, imports, lists and checks images.
 #[derive(Debug, clap::Subcommand)]
@@ -32,6 +41,39 @@ pub enum ImageCommand {
     Verify(VerifyArgs),
     /// Fetch an image over HTTP into a file, checking everything
     Fetch(FetchArgs),
+    /// Remove versions of an image, or the whole image
+    ///
+    /// PCs refuse to go back to an older version, so the newest one only goes with the whole image. To withdraw a newest
+    /// version that is no good, make an older one the newest again (`image republish NAME --version OLDER`), then remove
+    /// it. Disk space comes back with `image gc`.
+    Remove(RemoveArgs),
+    /// Give back the disk space of packs that no version needs any more
+    ///
+    /// A PC that is downloading a removed version still asks for its packs, so they stay for a grace period after the
+    /// version went. Run this once a day, for example; packs that a removal has left are counted from that removal.
+    Gc(GcArgs),
+    /// Sign anew which version is the newest, so that this stays believable for longer
+    Renew(RenewArgs),
+    /// Make an old version the newest again, under a new version number
+    Republish(RepublishArgs),
+    /// Add a new key's signatures to everything that is already in the store
+    ///
+    /// While keys change, files carry one signature per key, and whoever trusts any of them believes the file.
+    Resign(ResignArgs),
+    /// Write images into one file, a bundle, which `image import` takes in elsewhere
+    ///
+    /// The bundle is a tar file with the paths of a store and every signature. What is taken in has been checked first.
+    Export(ExportArgs),
+    /// Bring another folder, web server or S3 bucket up to date with the store
+    ///
+    /// DESTINATION is a folder, an http:// or https:// URL below which PUT works (WebDAV, for example), or
+    /// s3://BUCKET/PREFIX. What is there already is not sent again, so an interrupted run is simply repeated. Readers see
+    /// a version whole or not at all.
+    ///
+    /// Credentials come from the environment or a file of NAME=VALUE lines: SPARETIRE_SYNC_TOKEN, or SPARETIRE_SYNC_USER
+    /// and SPARETIRE_SYNC_PASSWORD; for S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION,
+    /// AWS_ENDPOINT_URL.
+    Sync(SyncArgs),
 }
 
 /// Where the store is.
@@ -88,17 +130,83 @@ pub enum PlacementArg {
     Pmem,
 }
 
+/// The store, and what to do while another process changes it.
+#[derive(Debug, clap::Args)]
+pub struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Fail at once when another process is writing to the store, instead of waiting for it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+impl WriteArgs {
+    fn lock(&self, store: &Store, ui: &Ui) -> anyhow::Result<WriteLock> {
+        let lock = if self.no_wait {
+            store.lock()
+        } else {
+            store.lock_waiting(|| {
+                ui.note(format_args!(
+                    "waiting for another process that writes to {}",
+                    store.root().display()
+                ));
+            })
+        };
+        lock.context("opening the store for writing")
+    }
+}
+
+/// The secret keys that sign.
+#[derive(Debug, clap::Args)]
+pub struct SignArgs {
+    /// Secret key that signs; repeat while keys change, then each signs
+    /// [default: sparetire/keys/default.key in the configuration directory]
+    #[arg(long, value_name = "FILE", env = "SPARETIRE_KEY")]
+    pub(crate) key: Vec<PathBuf>,
+    /// File whose first line is the key's password; repeat for further keys that have another one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Vec<PathBuf>,
+}
+
+impl SignArgs {
+    fn signing_key(&self) -> anyhow::Result<SigningKey> {
+        let paths = if self.key.is_empty() {
+            vec![key_path(None)?]
+        } else {
+            self.key.clone()
+        };
+        let mut keys = Vec::new();
+        for (number, path) in paths.iter().enumerate() {
+            let file = self.password_file.get(number);
+            let password = Password::Ask {
+                file: file.or(self.password_file.last()).cloned(),
+            };
+            keys.push(SigningKey::read(path, &password)?);
+        }
+        let further = keys.split_off(1);
+        let first = keys.pop().context("naming a signing key")?;
+        Ok(first.and(further))
+    }
+
+    /// The keys that sign and those of `more`: what they signed is believed.
+    fn trusted(&self, key: &SigningKey, more: &[String]) -> anyhow::Result<TrustedKeys> {
+        let mut lines: Vec<String> = key.public_keys().map(|key| key.line.clone()).collect();
+        if !more.is_empty() {
+            lines.extend(public_keys(more)?.into_iter().map(|key| key.line));
+        }
+        TrustedKeys::parse(lines.iter().map(String::as_str))
+            .context("reading the keys to trust")
+            .code(ExitCode::Usage)
+    }
+}
+
 /// What a new version is called and how it is signed; shared by `import` and `build`.
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    /// Secret key that signs it [default: sparetire/keys/default.key in the configuration directory]
-    #[arg(long, value_name = "FILE", env = "SPARETIRE_KEY")]
-    pub(crate) key: Option<PathBuf>,
-    /// File whose first line is the key's password
-    #[arg(long, value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
     /// Version number; must be above every version in the store [default: UTC time as YYYYMMDDhhmmss]
     #[arg(long, value_name = "N")]
     pub(crate) version: Option<u64>,
@@ -119,12 +227,15 @@ pub struct PublishArgs {
 /// Arguments of `image import`.
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
-    /// ISO file; not used with `--kind linux-netboot`
+    /// ISO file, or a bundle from `image export`; not used with `--kind linux-netboot`
     #[arg(value_name = "FILE", required_unless_present = "kernel")]
     pub(crate) file: Option<PathBuf>,
-    /// Name of the image: lower-case letters, digits, `.`, `_`, `-`
+    /// Name of the image: lower-case letters, digits, `.`, `_`, `-`; a bundle brings its own
     #[arg(long, value_name = "NAME")]
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
+    /// Public key file or `RW...` line that may have signed a bundle [default: the user's own key]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
     /// What FILE is
     #[arg(long, value_enum, default_value = "linux-iso")]
     pub(crate) kind: KindArg,
@@ -219,10 +330,14 @@ pub struct ShowArgs {
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     /// Name of the image
-    pub(crate) name: String,
+    #[arg(required_unless_present = "all")]
+    pub(crate) name: Option<String>,
     /// Version [default: the newest]
     #[arg(long, value_name = "N")]
     pub(crate) version: Option<u64>,
+    /// Check every version, of every image where no name is given
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) all: bool,
     /// Public key file or `RW...` line to trust [default: the user's own key]
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Vec<String>,
@@ -270,6 +385,152 @@ pub struct FetchArgs {
     pub(crate) patience: u32,
 }
 
+/// Arguments of `image remove`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct RemoveArgs {
+    /// Name of the image
+    pub(crate) name: String,
+    /// Version to remove; repeatable
+    #[arg(long, value_name = "N", group = "which")]
+    pub(crate) version: Vec<u64>,
+    /// Remove all versions but the newest N
+    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep: Option<u64>,
+    /// Remove the whole image
+    #[arg(long, group = "which")]
+    pub(crate) all: bool,
+    /// Say what would go, remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+/// Arguments of `image gc`.
+#[derive(Debug, clap::Args)]
+pub struct GcArgs {
+    /// How long a pack stays after the last version that needs it went: a number with s, m, h or d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Say what would go, remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+/// Arguments of `image renew`.
+#[derive(Debug, clap::Args)]
+pub struct RenewArgs {
+    /// Names of images [default: all]
+    pub(crate) names: Vec<String>,
+    /// Days for which "this is the newest version" stays believable
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    pub(crate) latest_days: u32,
+    /// Public key file or `RW...` line that may have signed before, beside the keys that sign now
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+/// Arguments of `image republish`.
+#[derive(Debug, clap::Args)]
+pub struct RepublishArgs {
+    /// Name of the image
+    pub(crate) name: String,
+    /// Version whose bytes become the newest [default: the newest, which makes sense with --repack]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// New version number; must be above every version in the store [default: UTC time as YYYYMMDDhhmmss]
+    #[arg(long, value_name = "N")]
+    pub(crate) new_version: Option<u64>,
+    /// Copy chunks out of packs that are mostly unused, so that `remove` and `gc` can give those back
+    #[arg(long)]
+    pub(crate) repack: bool,
+    /// Days for which "this is the newest version" stays believable
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    pub(crate) latest_days: u32,
+    /// Public key file or `RW...` line that may have signed before, beside the keys that sign now
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+/// Arguments of `image resign`.
+#[derive(Debug, clap::Args)]
+pub struct ResignArgs {
+    /// Names of images [default: all]
+    pub(crate) names: Vec<String>,
+    /// Drop the signatures of all other keys: the end of a change of keys
+    #[arg(long)]
+    pub(crate) only: bool,
+    /// Public key file or `RW...` line that has signed before; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+/// Arguments of `image export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// Names of images
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Version [default: the newest]
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    pub(crate) version: Option<u64>,
+    /// All versions
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Arguments of `image sync`.
+#[derive(Debug, clap::Args)]
+pub struct SyncArgs {
+    /// Folder, URL, or s3://BUCKET/PREFIX
+    pub(crate) destination: String,
+    /// Names of images [default: all]
+    pub(crate) names: Vec<String>,
+    /// Remove what the store does not have; packs go after the grace period (folders and S3)
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) delete: bool,
+    /// How long a pack stays there after the last version that needs it went: a number with s, m, h or d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Say what would be sent, send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// S3 server other than Amazon's [default: $AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// File with credentials, as NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Certificate (PEM) of an authority to trust besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
 impl ImageCommand {
     /// Runs the command.
     ///
@@ -284,17 +545,47 @@ impl ImageCommand {
             Self::Show(args) => show::run(&args, ui),
             Self::Verify(args) => verify::run(&args, ui),
             Self::Fetch(args) => fetch::run(&args, ui),
+            Self::Remove(args) => remove::run(&args, ui),
+            Self::Gc(args) => gc::run(&args, ui),
+            Self::Renew(args) => renew::run(&args, ui),
+            Self::Republish(args) => republish::run(&args, ui),
+            Self::Resign(args) => resign::run(&args, ui),
+            Self::Export(args) => export::run(&args, ui),
+            Self::Sync(args) => sync::run(&args, ui),
         }
     }
 }
 
-impl PublishArgs {
-    fn signing_key(&self) -> anyhow::Result<SigningKey> {
-        let password = Password::Ask {
-            file: self.password_file.clone(),
-        };
-        SigningKey::read(&key_path(self.key.clone())?, &password)
+/// The images named, or all there are.
+fn image_names(store: &Store, given: &[String]) -> anyhow::Result<Vec<ImageName>> {
+    if given.is_empty() {
+        return Ok(store.images()?);
     }
+    given.iter().map(|name| image_name(name)).collect()
+}
+
+/// A whole number with a unit: `90s`, `30m`, `24h`, `7d`; `0` needs none.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match text.get(number.len()..) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3600,
+        Some("d") => 86_400,
+        Some("") if number == "0" => 1,
+        _ => return Err("a number with s, m, h or d is wanted, for example 24h".into()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|error| format!("{number:?} is no number: {error}"))?;
+    number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "longer than time itself".into())
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
 }
 
 fn image_name(text: &str) -> anyhow::Result<ImageName> {

@@ -14,18 +14,17 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use sparetire_manifest::{
-    BootRecipe, Chunk, Digest, FORMAT, Firmware, ImageKind, ImageName, Index, IndexRef, Latest,
-    LinuxBoot, Manifest, Medium, PackRef, Place, Placement, Timestamp, index::HEADER_LEN,
+    BootRecipe, Chunk, Digest, FORMAT, Firmware, ImageKind, ImageName, Index, IndexRef, LinuxBoot,
+    Manifest, Medium, PackRef, Place, Placement, Timestamp, index::HEADER_LEN,
 };
 
-use crate::exit::{ExitCode, WithCode, coded};
+use crate::exit::{ExitCode, WithCode};
 use crate::iso_image::IsoImage;
 use crate::live_iso::linux_boot_of;
 use crate::progress::Progress;
+use crate::release::{Signing, next_version};
 use crate::signing::SigningKey;
-use crate::store::{
-    FinishedPacks, Known, NewVersion, PackWriter, SignedFile, Store, StoreError, WriteLock,
-};
+use crate::store::{FinishedPacks, Known, PackWriter, Store, StoreError};
 
 use chunks::{Form, Piece};
 use source::Source;
@@ -80,6 +79,8 @@ pub struct Options {
     pub placement: Option<Placement>,
     /// The moment of the import.
     pub now: Timestamp,
+    /// Whether to wait for another process that writes to the store.
+    pub wait: bool,
 }
 
 /// What an import did, or would do.
@@ -130,11 +131,44 @@ pub fn import(
 ) -> anyhow::Result<Report> {
     let prepared = Prepared::new(input, options)?;
     let store = Store::create(root).context("opening the store")?;
-    let lock = store.lock().context("opening the store for writing")?;
-    let version = next_version(&store, options)?;
+    import_into(&store, prepared, options, key, progress)
+}
+
+#[cfg(test)]
+pub(crate) fn import_on(
+    store: &Store,
+    input: &Input,
+    options: &Options,
+    key: &SigningKey,
+) -> anyhow::Result<Report> {
+    let ui = crate::cli::Ui {
+        json: false,
+        quiet: true,
+    };
+    let progress = ui.progress("test", 0);
+    let prepared = Prepared::new(input, options)?;
+    import_into(store, prepared, options, key, &progress)
+}
+
+fn import_into(
+    store: &Store,
+    prepared: Prepared,
+    options: &Options,
+    key: &SigningKey,
+    progress: &Progress,
+) -> anyhow::Result<Report> {
+    let lock = if options.wait {
+        let waiting = || progress.message("waiting for another process that writes to the store");
+        store.lock_waiting(waiting)
+    } else {
+        store.lock()
+    }
+    .context("opening the store for writing")?;
+    // The version is chosen only now: the other process may have taken the one before it.
+    let version = next_version(store, &options.name, options.version, options.now)?;
     prepared.check(options, version)?;
     let mut notes = prepared.notes.clone();
-    let known = known_chunks(&store, &mut notes)?;
+    let known = known_chunks(store, &mut notes)?;
 
     let mut collector = Collector::new(&known, Some(lock.packs(PACK_CAP)));
     let sha256 = collector.run(&prepared, progress)?;
@@ -143,7 +177,12 @@ pub fn import(
 
     let index_bytes = done.index.emit();
     let manifest = prepared.manifest(options, version, sha256, &index_bytes);
-    publish(&lock, packs, &manifest, &index_bytes, options, key)?;
+    let signing = Signing {
+        key,
+        latest_valid: options.latest_valid,
+        now: options.now,
+    };
+    signing.publish(&lock, packs, &manifest, &index_bytes)?;
     Ok(prepared.report(options, version, sha256, &done, notes, false))
 }
 
@@ -162,7 +201,7 @@ pub fn dry_run(
     let mut notes = prepared.notes.clone();
     let (version, known) = match Store::open(root) {
         Ok(store) => (
-            next_version(&store, options)?,
+            next_version(&store, &options.name, options.version, options.now)?,
             known_chunks(&store, &mut notes)?,
         ),
         Err(_) => (
@@ -194,27 +233,6 @@ fn chain(error: &StoreError) -> String {
         cause = error.source();
     }
     text
-}
-
-/// The version asked for, or one made of the time; always above all others of the image.
-fn next_version(store: &Store, options: &Options) -> anyhow::Result<u64> {
-    let newest = store.versions(&options.name)?.last().copied();
-    match (options.version, newest) {
-        (Some(wanted), Some(newest)) if wanted <= newest => Err(coded(
-            ExitCode::Refused,
-            anyhow!(
-                "version {wanted} of {} is not above version {newest}, which the store has; \
-                 PCs refuse to go back",
-                options.name
-            ),
-        )),
-        (Some(wanted), _) => Ok(wanted),
-        // Two imports within a second, or a clock that was set back.
-        (None, newest) => Ok(options
-            .now
-            .version_number()
-            .max(newest.map_or(0, |newest| newest.saturating_add(1)))),
-    }
 }
 
 /// An input that is known to be bootable.
@@ -349,48 +367,6 @@ impl Prepared {
             dry_run,
         }
     }
-}
-
-fn publish(
-    lock: &WriteLock,
-    packs: FinishedPacks,
-    manifest: &Manifest,
-    index: &[u8],
-    options: &Options,
-    key: &SigningKey,
-) -> anyhow::Result<()> {
-    manifest
-        .check()
-        .context("checking the manifest")
-        .code(ExitCode::Usage)?;
-    let manifest_bytes = manifest.to_json();
-    let latest = Latest {
-        format: FORMAT,
-        name: manifest.name.clone(),
-        version: manifest.version,
-        manifest: Digest::of(&manifest_bytes),
-        issued: options.now,
-        expires: options.now.plus(options.latest_valid),
-    };
-    latest
-        .check()
-        .context("checking the pointer to the newest version")
-        .code(ExitCode::Usage)?;
-    let latest_bytes = latest.to_json();
-    let new = NewVersion {
-        name: &manifest.name,
-        version: manifest.version,
-        manifest: &SignedFile {
-            signature: key.sign(&manifest_bytes, &manifest.trusted_comment())?,
-            bytes: manifest_bytes,
-        },
-        index,
-        latest: &SignedFile {
-            signature: key.sign(&latest_bytes, &latest.trusted_comment())?,
-            bytes: latest_bytes,
-        },
-    };
-    lock.publish(packs, &new).context("writing the new version")
 }
 
 /// Puts pieces into packs and remembers where.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::{Ui, default_key_dir};
 use crate::signing::{self, Password, PublicKey};
 
-/// Makes and shows the keys that sign images.
+/// Makes, shows and changes the keys that sign images.
 #[derive(Debug, clap::Subcommand)]
 pub enum KeyCommand {
     /// Make a key pair; existing keys are never overwritten
@@ -17,9 +17,15 @@ pub enum KeyCommand {
     Generate(GenerateArgs),
     /// Print the public key, its id and where it is stored
     Show(ShowArgs),
+    /// Make a new key in place of the present one, which is kept beside it
+    ///
+    /// The old key's files get its id into their names: default.ID.key and default.ID.pub. PCs believe the old key until
+    /// they are told otherwise, so for a while both sign: `image resign --key NEW --key OLD`, and the same two keys for
+    /// every import. docs/store.md has the whole course.
+    Rotate(GenerateArgs),
 }
 
-/// Arguments of `key generate`.
+/// Arguments of `key generate` and `key rotate`.
 #[derive(Debug, clap::Args)]
 pub struct GenerateArgs {
     /// Secret key file to write [default: sparetire/keys/default.key in the configuration directory]
@@ -58,22 +64,23 @@ impl KeyCommand {
     pub fn run(self, ui: &Ui) -> anyhow::Result<()> {
         match self {
             Self::Generate(args) => {
-                let path = key_path(args.key)?;
-                let password = if args.no_password {
-                    Password::None
-                } else {
-                    Password::Ask {
-                        file: args.password_file,
-                    }
-                };
-                let (public, public_file) = signing::generate(&path, &password)?;
-                if args.no_password {
-                    ui.note(format!(
-                        "The secret key has no password: whoever can read {} can sign images.",
-                        path.display()
-                    ));
-                }
+                let path = key_path(args.key.clone())?;
+                let (public, public_file) = signing::generate(&path, &args.password())?;
+                args.note(ui, &path);
                 print(ui, &public, &path, &public_file)
+            }
+            Self::Rotate(args) => {
+                let path = key_path(args.key.clone())?;
+                let (public, old) = signing::rotate(&path, &args.password())?;
+                args.note(ui, &path);
+                ui.note(format!(
+                    "The old key is {} now. Until all PCs trust the new one, let both sign:\n  \
+                     sparetire image resign --key {} --key {}",
+                    old.display(),
+                    path.display(),
+                    old.display()
+                ));
+                print(ui, &public, &path, &signing::public_path(&path))
             }
             Self::Show(args) => {
                 let path = key_path(args.key)?;
@@ -81,6 +88,26 @@ impl KeyCommand {
                 let public = PublicKey::read(&public_file)?;
                 print(ui, &public, &path, &public_file)
             }
+        }
+    }
+}
+
+impl GenerateArgs {
+    fn password(&self) -> Password {
+        if self.no_password {
+            return Password::None;
+        }
+        Password::Ask {
+            file: self.password_file.clone(),
+        }
+    }
+
+    fn note(&self, ui: &Ui, path: &std::path::Path) {
+        if self.no_password {
+            ui.note(format!(
+                "The secret key has no password: whoever can read {} can sign images.",
+                path.display()
+            ));
         }
     }
 }

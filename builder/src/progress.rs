@@ -87,6 +87,11 @@ impl Progress {
         self.show(None);
     }
 
+    /// How much is done in all.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Adds to what is done.
     pub fn inc(&self, more: u64) {
         self.done.fetch_add(more, Ordering::Relaxed);

@@ -100,6 +100,19 @@ impl PublicKey {
         Ok(Self::of(&key))
     }
 
+    /// Whether a signature names this key; that proves nothing.
+    #[must_use]
+    pub fn has_signed(&self, signature: &str) -> bool {
+        // Both lines begin with two bytes of algorithm, then the eight of the key's id; digits 3 to
+        // 12 of the base64 are made of those eight bytes alone.
+        let id = |line: &str| line.get(3..13).map(str::to_owned);
+        signature
+            .lines()
+            .nth(1)
+            .and_then(id)
+            .is_some_and(|found| id(&self.line) == Some(found))
+    }
+
     fn of(key: &minisign::PublicKey) -> Self {
         Self {
             line: key.to_base64(),
@@ -121,6 +134,8 @@ fn key_id(bytes: &[u8]) -> String {
 pub struct SigningKey {
     secret: SecretKey,
     public: PublicKey,
+    /// Keys that sign as well, while keys change.
+    further: Vec<SigningKey>,
 }
 
 // The crate's own Debug prints the secret.
@@ -174,7 +189,20 @@ impl SigningKey {
         Ok(Self {
             secret,
             public: PublicKey::of(&public),
+            further: Vec::new(),
         })
+    }
+
+    /// Has `further` keys sign everything as well, so that readers who trust any of them believe it.
+    #[must_use]
+    pub fn and(mut self, further: Vec<SigningKey>) -> Self {
+        self.further.extend(further);
+        self
+    }
+
+    /// The public halves of all keys that sign.
+    pub fn public_keys(&self) -> impl Iterator<Item = &PublicKey> {
+        std::iter::once(&self.public).chain(self.further.iter().map(|key| &key.public))
     }
 
     /// The public half.
@@ -183,7 +211,8 @@ impl SigningKey {
         &self.public
     }
 
-    /// Signs `bytes`; the result is the text of a `.minisig` file.
+    /// Signs `bytes`; the result is the text of a `.minisig` file, one signature after another
+    /// when further keys sign as well.
     ///
     /// # Errors
     ///
@@ -197,7 +226,17 @@ impl SigningKey {
             Some("signature from sparetire"),
         )
         .context("signing")?;
-        Ok(signature.into_string())
+        let mut text = signature.into_string();
+        for key in &self.further {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&key.sign(bytes, trusted_comment)?);
+        }
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Ok(text)
     }
 }
 
@@ -272,6 +311,38 @@ pub fn generate(path: &Path, password: &Password) -> anyhow::Result<(PublicKey, 
     write_new(path, secret_text.as_bytes(), 0o600)?;
     write_new(&public_path, public_text.as_bytes(), 0o644)?;
     Ok((public, public_path))
+}
+
+/// Makes a key pair in place of the one at `path`, which keeps lying beside it under names with its
+/// id. Returns the new public key, and the old secret key's file.
+///
+/// The old pair has its further names before the first file is replaced, so a key is never lost.
+///
+/// # Errors
+///
+/// When there is no key at `path`, or a file cannot be written.
+pub fn rotate(path: &Path, password: &Password) -> anyhow::Result<(PublicKey, PathBuf)> {
+    let old_public = public_path(path);
+    let old = PublicKey::read(&old_public)?;
+    let kept = path.with_extension(format!("{}.key", old.id));
+    let kept_public = path.with_extension(format!("{}.pub", old.id));
+    let new = path.with_extension("new.key");
+    let (public, new_public) = generate(&new, password)?;
+    for (from, to) in [(path, &kept), (&old_public, &kept_public)] {
+        match std::fs::hard_link(from, to) {
+            Ok(()) => {}
+            // A rotation that was interrupted here.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("keeping the old key as {}", to.display()));
+            }
+        }
+    }
+    for (from, to) in [(&new, path), (&new_public, old_public.as_path())] {
+        std::fs::rename(from, to).with_context(|| format!("putting {} in place", to.display()))?;
+    }
+    Ok((public, kept))
 }
 
 /// The public key's file beside a secret key's.

@@ -31,6 +31,8 @@ enum Bench {
     Ider,
     /// 1,000 redirection sessions at 600 KB/s in one process
     IderScale,
+    /// What a client that holds version 1 fetches for version 2, by chunk size
+    Delta,
     /// `image fetch` over three kinds of link, beside aria2 and curl
     Fetch(Passed),
     /// `image import` beside casync: time and peak memory
@@ -55,18 +57,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Bench::BootRam => status(&mut vm_tests(&setup::ready()?, "bench-ram")),
         Bench::TimeToImage => status(&mut vm_tests(&setup::ready()?, "bench-image")),
         // No virtual machine, so no set-up.
-        Bench::Ider => status(&mut ider("commands")),
-        Bench::IderScale => status(&mut ider("scale")),
+        Bench::Ider => status(&mut cargo_bench("sparetire", "ider", &["commands"])),
+        Bench::IderScale => status(&mut cargo_bench("sparetire", "ider", &["scale"])),
+        Bench::Delta => status(&mut cargo_bench("sparetire-builder", "delta", &[])),
         Bench::Fetch(passed) => beside_others("fetch", passed),
         Bench::Import(passed) => beside_others("import", passed),
         Bench::Serve(passed) => beside_others("serve", passed),
     }
 }
 
-fn ider(what: &str) -> Command {
+fn cargo_bench(package: &str, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(tree::root()).args(["bench", "--quiet"]);
-    command.args(["--package", "sparetire", "--bench", "ider", "--", what]);
+    command.args(["--package", package, "--bench", name, "--"]);
+    command.args(arguments);
     command
 }
 

@@ -85,6 +85,8 @@ pub(crate) const GROUPS: &[Group] = &[
                 &["xorriso"],
                 "writes live ISOs; reads ours as an outside witness",
             ),
+            need(&["wimtools"], "makes the boot.wim that `bench delta` edits"),
+            need(&["e2fsprogs"], "makes and edits the disk image of the same"),
             need(&["mtools"], "fills FAT images without mounting them"),
             need(&["dosfstools"], "makes and checks FAT images"),
         ],

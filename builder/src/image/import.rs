@@ -1,17 +1,33 @@
 //! `image import`: from the command line to [`crate::import`], and its report in words.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 use indicatif::HumanBytes;
 use sparetire_manifest::{Medium, Placement};
 
-use super::{ImportArgs, KindArg, MediumArg, PlacementArg, PublishArgs, image_name};
+use super::{
+    ImportArgs, KindArg, MediumArg, PlacementArg, PublishArgs, days, image_name, trusted_keys,
+};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, coded};
 use crate::import::{self, Input, Options, Report};
+use crate::store::Store;
+use crate::transfer;
 
 pub(super) fn run(args: ImportArgs, ui: &Ui) -> anyhow::Result<()> {
+    // What cannot be read is complained of below, as what it was meant to be.
+    if let Some(path) = &args.file
+        && transfer::is_bundle(path).unwrap_or(false)
+    {
+        return receive(path, &args, ui);
+    }
+    let name = args.name.ok_or_else(|| {
+        coded(
+            ExitCode::Usage,
+            anyhow!("--name is missing: only a bundle brings its own"),
+        )
+    })?;
     let input = match (args.kind, args.file, args.kernel) {
         (KindArg::LinuxIso, Some(path), None) => Input::LinuxIso {
             path,
@@ -51,14 +67,51 @@ pub(super) fn run(args: ImportArgs, ui: &Ui) -> anyhow::Result<()> {
             PlacementArg::Pmem => Some(Placement::Pmem),
         },
     };
-    publish(
-        &args.name,
-        &input,
-        overrides,
-        &args.publish,
-        args.dry_run,
-        ui,
-    )
+    publish(&name, &input, overrides, &args.publish, args.dry_run, ui)
+}
+
+fn receive(path: &std::path::Path, args: &ImportArgs, ui: &Ui) -> anyhow::Result<()> {
+    if args.name.is_some() {
+        return Err(coded(
+            ExitCode::Usage,
+            anyhow!(
+                "{} is a bundle, which brings its own names; leave --name out",
+                path.display()
+            ),
+        ));
+    }
+    let trusted = trusted_keys(&args.trust_key)?;
+    let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let size = file.metadata().map_or(0, |found| found.len());
+    let progress = ui.progress("importing", size);
+    let now = SystemTime::now().into();
+    let file = std::io::BufReader::with_capacity(1 << 20, file);
+    let write = &args.publish.write;
+    let received = if args.dry_run {
+        transfer::receive(file, None, &trusted, now, &progress)
+    } else {
+        let store = Store::create(&write.store.path()?).context("opening the store")?;
+        let lock = write.lock(&store, ui)?;
+        transfer::receive(file, Some(&lock), &trusted, now, &progress)
+    };
+    let received = received.with_context(|| format!("importing {}", path.display()))?;
+    progress.finish("done");
+    if ui.json {
+        return ui.print_json(&received);
+    }
+    for version in &received.versions {
+        let what = match (received.dry_run, version.new) {
+            (true, _) => "holds",
+            (false, true) => "imported",
+            (false, false) => "is there already",
+        };
+        let newest = if version.latest { " (newest)" } else { "" };
+        ui.line(format_args!(
+            "{} version {}{newest}: {what}",
+            version.name, version.version
+        ));
+    }
+    Ok(())
 }
 
 /// What the command line says against the input's own boot configuration.
@@ -78,7 +131,6 @@ pub(super) fn publish(
     dry_run: bool,
     ui: &Ui,
 ) -> anyhow::Result<()> {
-    let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
     let options = Options {
         name: image_name(name)?,
         version: args.version,
@@ -91,8 +143,9 @@ pub(super) fn publish(
         medium: overrides.medium,
         placement: overrides.placement,
         now: SystemTime::now().into(),
+        wait: !args.write.no_wait,
     };
-    let root = args.store.path()?;
+    let root = args.write.store.path()?;
     let files = match input {
         Input::LinuxIso { path, .. } => vec![path],
         Input::LinuxNetboot { kernel, initrd } => std::iter::once(kernel).chain(initrd).collect(),
@@ -110,7 +163,7 @@ pub(super) fn publish(
         report
     } else {
         // Before the long part: a wrong password should not cost minutes.
-        let key = args.signing_key()?;
+        let key = args.sign.signing_key()?;
         let progress = ui.progress(&format!("importing {name}"), total);
         let report = import::import(&root, input, &options, &key, &progress)?;
         progress.finish("done");

@@ -1,13 +1,14 @@
-//! `image verify`: reads a version back and says whether all of it holds.
+//! `image verify`: reads versions back and says whether all of it holds.
 
 use std::time::SystemTime;
 
+use anyhow::anyhow;
 use serde::Serialize;
-use sparetire_manifest::Digest;
+use sparetire_manifest::{Digest, ImageName, TrustedKeys};
 
 use super::{VerifyArgs, image_name, trusted_keys};
 use crate::cli::Ui;
-use crate::exit::{ExitCode, WithCode};
+use crate::exit::{ExitCode, WithCode, coded, exit_code_of};
 use crate::store::{CheckError, Store, verify_version};
 
 #[derive(Serialize)]
@@ -22,16 +23,51 @@ struct Holds {
 }
 
 pub(super) fn run(args: &VerifyArgs, ui: &Ui) -> anyhow::Result<()> {
-    let name = image_name(&args.name)?;
     let keys = trusted_keys(&args.key)?;
     let store = Store::open(&args.store.path()?)?;
-    let version = store.version(&name, args.version)?;
+    let names = match &args.name {
+        Some(name) => vec![image_name(name)?],
+        None => store.images()?,
+    };
+    if !args.all {
+        for name in &names {
+            let version = store.version(name, args.version)?;
+            verify(&store, name, version, &keys, ui)?;
+        }
+        return Ok(());
+    }
+    // All of them, also after one that does not hold.
+    let mut worst = None;
+    for name in &names {
+        for version in store.versions(name)? {
+            if let Err(error) = verify(&store, name, version, &keys, ui) {
+                ui.line(format_args!("{name} version {version}: {error:#}"));
+                worst = Some(match worst {
+                    Some(ExitCode::Verification) => ExitCode::Verification,
+                    _ => exit_code_of(&error),
+                });
+            }
+        }
+    }
+    match worst {
+        None => Ok(()),
+        Some(code) => Err(coded(code, anyhow!("not all versions hold"))),
+    }
+}
+
+fn verify(
+    store: &Store,
+    name: &ImageName,
+    version: u64,
+    keys: &TrustedKeys,
+    ui: &Ui,
+) -> anyhow::Result<()> {
     let size = store
-        .manifest(&name, version)
+        .manifest(name, version)
         .map_or(0, |manifest| manifest.size);
     let progress = ui.progress(&format!("verifying {name} {version}"), size);
     let now = SystemTime::now().into();
-    let result = verify_version(&store, &name, version, &keys, now, |done, _| {
+    let result = verify_version(store, name, version, keys, now, |done, _| {
         progress.set(done)
     });
     let summary = match result {

@@ -39,6 +39,7 @@ impl Bench {
                 medium: None,
                 placement: None,
                 now: Timestamp::from_unix(1_795_305_240),
+                wait: false,
             },
             dir,
         }

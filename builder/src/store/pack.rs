@@ -7,10 +7,10 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
-use sparetire_manifest::{Digest, PackRef, layout};
-use tempfile::NamedTempFile;
+use sparetire_manifest::{Digest, PackRef};
 
-use super::{Store, StoreError, TEMPORARY, WriteLock, create_dir, sync_dir};
+use super::disk::{Disk, DiskFile, Temporary};
+use super::{StoreError, WriteLock};
 
 /// The packs one import adds.
 #[derive(Debug)]
@@ -32,13 +32,15 @@ pub struct Addition {
 
 #[derive(Debug)]
 struct Open {
-    file: BufWriter<NamedTempFile>,
+    // Before its name: the file is closed when the name goes.
+    file: BufWriter<DiskFile>,
+    name: Temporary,
     digest: Sha256,
     length: u64,
 }
 
 /// Complete packs on their way into the store; dropping them removes them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct FinishedPacks {
     packs: Vec<Finished>,
 }
@@ -49,24 +51,16 @@ impl FinishedPacks {
         self.packs.iter().map(|finished| finished.pack)
     }
 
-    /// Gives every pack its name. From now on they are part of the store.
-    pub(super) fn persist(self, store: &Store) -> Result<(), StoreError> {
-        for Finished { file, pack } in self.packs {
-            let path = store.path(&layout::pack_path(&pack.sha256));
-            let dir = path.parent().unwrap_or(store.root()).to_owned();
-            create_dir(&dir)?;
-            // A pack with this name has these bytes: replacing it changes nothing.
-            file.persist(&path)
-                .map_err(|error| StoreError::at(&path, "renaming a pack to", error.error))?;
-            sync_dir(&dir)?;
-        }
-        sync_dir(&store.root().join("packs"))
+    /// The files, in order, for the change that gives them their names.
+    pub(super) fn into_files(self) -> impl Iterator<Item = (Temporary, Digest)> {
+        let packs = self.packs.into_iter();
+        packs.map(|finished| (finished.file, finished.pack.sha256))
     }
 }
 
 #[derive(Debug)]
 struct Finished {
-    file: NamedTempFile,
+    file: Temporary,
     pack: PackRef,
 }
 
@@ -98,7 +92,7 @@ impl<'a> PackWriter<'a> {
         let number = u32::try_from(self.finished.len()).unwrap_or(u32::MAX);
         let open = match &mut self.open {
             Some(open) => open,
-            None => self.open.insert(Open::new(&dir)?),
+            None => self.open.insert(Open::new(&self.lock.store().disk, &dir)?),
         };
         let offset = open.length;
         open.file
@@ -138,27 +132,28 @@ impl<'a> PackWriter<'a> {
             .file
             .into_inner()
             .map_err(|error| io(error.into_error()))?;
-        file.as_file().sync_all().map_err(io)?;
+        file.sync().map_err(io)?;
         let pack = PackRef {
             sha256: Digest::from_bytes(open.digest.finalize().into()),
             length: open.length,
         };
-        self.finished.push(Finished { file, pack });
+        self.finished.push(Finished {
+            file: open.name,
+            pack,
+        });
         Ok(())
     }
 }
 
 impl Open {
-    fn new(dir: &std::path::Path) -> Result<Self, StoreError> {
-        use std::os::unix::fs::PermissionsExt;
-        // Readable by the web server, which is somebody else.
-        let file = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .permissions(std::fs::Permissions::from_mode(0o644))
-            .tempfile_in(dir)
+    fn new(disk: &Disk, dir: &std::path::Path) -> Result<Self, StoreError> {
+        let name = disk.temporary(dir);
+        let file = disk
+            .create_file(name.path())
             .map_err(|source| StoreError::at(dir, "creating a pack in", source))?;
         Ok(Self {
             file: BufWriter::with_capacity(1 << 20, file),
+            name,
             digest: Sha256::new(),
             length: 0,
         })

@@ -150,6 +150,7 @@ fn import(
         medium: None,
         placement: None,
         now,
+        wait: false,
     };
     let input = Input::LinuxNetboot {
         kernel,

@@ -29,7 +29,7 @@ pub use manifest::{
 pub use name::{ImageName, NameError};
 pub use time::{Timestamp, TimestampError};
 pub use trust::{
-    KeyError, KeyId, TrustedKeys, Verified, VerifyError, verify_latest, verify_manifest,
+    KeyError, KeyId, TrustedKeys, Verified, VerifyError, signatures, verify_latest, verify_manifest,
 };
 
 /// Longest `manifest.json` or `latest.json` that is read, in bytes.

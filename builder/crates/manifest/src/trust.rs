@@ -133,6 +133,24 @@ impl TrustedKeys {
                 most: MAX_SIGNATURE,
             });
         }
+        // What the first signature of a trusted key is refused for says more than that others are unknown.
+        let mut refusal = None;
+        let mut unknown = VerifyError::MalformedSignature;
+        for (at, signature) in signatures(minisig).enumerate() {
+            if at >= MAX_SIGNATURES {
+                return Err(VerifyError::MalformedSignature);
+            }
+            match self.check_one(bytes, &signature) {
+                Ok(checked) => return Ok(checked),
+                Err(error @ VerifyError::UnknownKey { .. }) if at == 0 => unknown = error,
+                Err(VerifyError::UnknownKey { .. }) => {}
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.unwrap_or(unknown))
+    }
+
+    fn check_one(&self, bytes: &[u8], minisig: &str) -> Result<(KeyId, String), VerifyError> {
         let signature = Signature::decode(minisig).map_err(|_| VerifyError::MalformedSignature)?;
         let key_id = minisig
             .lines()
@@ -156,6 +174,18 @@ impl TrustedKeys {
         }
         Err(refusal)
     }
+}
+
+/// The signatures in the text of a `.minisig` file, four lines each, one of which has to hold.
+///
+/// One is the rule. There are several while keys change (one per key), and while `latest.json` is replaced (two files cannot
+/// be replaced at once, so for a moment the signature file suits the old and the new one). Other readers see the first.
+pub fn signatures(minisig: &str) -> impl Iterator<Item = String> + '_ {
+    let mut lines = minisig.lines();
+    std::iter::from_fn(move || {
+        let four: Vec<&str> = lines.by_ref().take(SIGNATURE_LINES).collect();
+        (!four.is_empty()).then(|| four.join("\n") + "\n")
+    })
 }
 
 /// Reads a manifest if a trusted key signed exactly these bytes as a manifest, and it has not expired at `now`.
@@ -393,6 +423,10 @@ fn base64_digit(digit: u8) -> Option<u8> {
     }
 }
 
+/// Untrusted comment, signature, trusted comment, signature of both.
+const SIGNATURE_LINES: usize = 4;
+/// Two keys in overlap, twice while `latest.json` is replaced, and room for as many more; 4096 bytes hold about 12.
+const MAX_SIGNATURES: usize = 8;
 const COMMENT: &str = "untrusted comment:";
 /// A key line is 56 digits.
 const MAX_KEY_LINE: usize = 128;

@@ -66,6 +66,45 @@ fn refuses_a_key_that_is_not_trusted() {
 }
 
 #[test]
+fn one_signature_of_several_is_enough() {
+    let other = include_str!("../testdata/manifest.other.minisig");
+    let pointer = LATEST_SIGNATURE;
+    for text in [
+        // Keys change: whoever trusts either of them.
+        format!("{other}{MANIFEST_SIGNATURE}"),
+        format!("{MANIFEST_SIGNATURE}{other}"),
+        // A file is being replaced: a signature by the same key for other bytes.
+        format!("{pointer}{MANIFEST_SIGNATURE}"),
+        format!("{pointer}{other}{pointer}{MANIFEST_SIGNATURE}"),
+    ] {
+        let manifest = verify_manifest(MANIFEST, &text, &keys(&[TRUSTED]), now()).unwrap();
+        assert_eq!(manifest.version, VERSION);
+    }
+    let only_unknown = refusal(MANIFEST, &format!("{other}{other}"));
+    assert!(
+        matches!(only_unknown, VerifyError::UnknownKey { .. }),
+        "{only_unknown:?}"
+    );
+    // Known but wrong says more than unknown.
+    let wrong = refusal(MANIFEST, &format!("{other}{pointer}"));
+    assert!(
+        matches!(wrong, VerifyError::BadSignature { .. }),
+        "{wrong:?}"
+    );
+}
+
+#[test]
+fn refuses_more_signatures_than_there_are_reasons_for() {
+    let pointer = LATEST_SIGNATURE;
+    let many = format!("{}{MANIFEST_SIGNATURE}", pointer.repeat(8));
+    assert!(many.len() <= MAX_SIGNATURE);
+    assert!(matches!(
+        refusal(MANIFEST, &many),
+        VerifyError::MalformedSignature
+    ));
+}
+
+#[test]
 fn refuses_another_key_that_borrows_a_trusted_id() {
     // 14 base64 digits are ten bytes and four bits: algorithm, ID, and half a byte of the key.
     let line = |key: &'static str| key.lines().nth(1).unwrap();

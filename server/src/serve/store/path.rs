@@ -52,8 +52,9 @@ impl FileKind {
     /// the pointer to the newest version is to be asked for every time.
     pub(crate) fn cache_control(&self) -> &'static str {
         match self {
-            Self::Latest { .. } => "no-cache",
-            Self::Manifest { .. } | Self::Index | Self::Pack(_) => {
+            // A manifest gets further signatures while keys change.
+            Self::Latest { .. } | Self::Manifest { signature: true } => "no-cache",
+            Self::Manifest { signature: false } | Self::Index | Self::Pack(_) => {
                 "public, max-age=31536000, immutable"
             }
         }

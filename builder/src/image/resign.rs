@@ -1,0 +1,37 @@
+//! `image resign`: signatures of a new key on what is in the store.
+
+use std::time::SystemTime;
+
+use anyhow::Context;
+
+use super::{ResignArgs, days, image_names};
+use crate::cli::Ui;
+use crate::release::Signing;
+use crate::store::Store;
+
+pub(super) fn run(args: &ResignArgs, ui: &Ui) -> anyhow::Result<()> {
+    let store = Store::open(&args.write.store.path()?)?;
+    let key = args.sign.signing_key()?;
+    let trusted = args.sign.trusted(&key, &args.trust_key)?;
+    let signing = Signing {
+        key: &key,
+        // Pointers keep their dates: only signatures change.
+        latest_valid: days(0),
+        now: SystemTime::now().into(),
+    };
+    let lock = args.write.lock(&store, ui)?;
+    for name in image_names(&store, &args.names)? {
+        let resigned = signing
+            .resign(&lock, &name, &trusted, args.only)
+            .with_context(|| format!("signing {name}"))?;
+        if ui.json {
+            ui.print_json(&resigned)?;
+        } else {
+            ui.line(format_args!(
+                "{name}: {} versions and the pointer to the newest signed",
+                resigned.versions.len()
+            ));
+        }
+    }
+    Ok(())
+}
