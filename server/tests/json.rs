@@ -247,3 +247,32 @@ fn progress_is_told_as_lines_before_the_result() {
         }
     }
 }
+
+#[test]
+fn a_version_that_cannot_be_read_is_named_and_hides_no_other() {
+    let dir = folder();
+    let dir = dir.path();
+    std::fs::write(dir.join("kernel"), kernel()).unwrap();
+    for case in &CASES[..3] {
+        assert_eq!(code(&run(dir, case, "", "")), 0);
+    }
+    std::fs::create_dir_all(dir.join("store/images/broken/7")).unwrap();
+    std::fs::write(dir.join("store/images/broken/7/manifest.json"), "{").unwrap();
+    std::fs::write(dir.join("store/images/broken/7/manifest.json.minisig"), "").unwrap();
+    let output = program(dir)
+        .args(["image", "list", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let lines = json_lines(&output);
+    let [remark, rows] = lines.as_slice() else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(remark["event"], "unreadable");
+    assert_eq!(
+        (&remark["name"], &remark["version"]),
+        (&"broken".into(), &7.into())
+    );
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!(rows[0]["name"], "small");
+}

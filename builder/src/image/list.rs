@@ -45,7 +45,7 @@ pub(super) fn run(args: &ListArgs, ui: &Ui) -> anyhow::Result<()> {
                     latest: latest == Some(version),
                 }),
                 // One bad version must not hide the others.
-                Err(error) => ui.note(format!("{name} {version}: {:#}", anyhow::Error::new(error))),
+                Err(error) => unreadable(&name, version, error.into(), ui)?,
             }
         }
     }
@@ -77,5 +77,17 @@ pub(super) fn run(args: &ListArgs, ui: &Ui) -> anyhow::Result<()> {
             row.label.unwrap_or_default()
         ));
     }
+    Ok(())
+}
+
+/// Says which version is left out and why.
+fn unreadable(name: &ImageName, version: u64, error: anyhow::Error, ui: &Ui) -> anyhow::Result<()> {
+    let error = format!("{error:#}");
+    if ui.json {
+        return ui.print_json(&serde_json::json!({
+            "event": "unreadable", "name": name, "version": version, "error": error,
+        }));
+    }
+    ui.note(format!("{name} {version}: {error}"));
     Ok(())
 }
