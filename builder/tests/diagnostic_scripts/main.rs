@@ -1,7 +1,6 @@
 //! The scripts of the diagnostic image, run on the building machine with tools that pretend.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     reason = "the helpers of a test fail as loudly as the test itself"
 )]
 
