@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -77,21 +76,18 @@ fn expect(machine: &mut Running, typed: &str, text: &str) -> Result<String> {
     Ok(found.line)
 }
 
-/// Devices, network and SSH come up behind the menu, which says so when it is shown next.
-/// Returns the fingerprint.
+/// Devices, network and SSH come up behind the menu, at the lowest priority: asking the menu again and
+/// again would keep them from it, so the PC's shell waits. Returns the fingerprint that the menu shows.
 fn wait_for_ssh(machine: &mut Running) -> Result<String> {
-    const SAID: &str = "host key ";
-    let end = Instant::now() + to_menu();
-    while Instant::now() < end {
-        machine.console.type_text("\n")?;
-        let found = machine.console.wait_for_any(&[SAID, CHOOSE], to_second())?;
-        if found.which == 0 {
-            let fingerprint = machine.console.line_after("", to_second())?;
-            machine.console.wait_for(CHOOSE, to_second())?;
-            return Ok(fingerprint);
-        }
-    }
-    bail!("SSH did not come up")
+    expect(machine, "s\n", "Type exit to come back")?;
+    machine.console.type_text(
+        "until [ -s /run/sparetire/ssh/fingerprint ]; do sleep 1; done; echo SSH is re''ady\n",
+    )?;
+    machine.console.wait_for("SSH is ready", to_menu())?;
+    expect(machine, "exit\n", "host key ")?;
+    let fingerprint = machine.console.line_after("", to_second())?;
+    machine.console.wait_for(CHOOSE, to_second())?;
+    Ok(fingerprint)
 }
 
 fn health(machine: &mut Running) -> Result<()> {
