@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fetch::{ConnectionFailure, FetchError, FetchEvent, Settings, What};
+use fetch::{ConnectionFailure, FetchError, Settings};
 use proptest::prelude::*;
 
 use crate::sim::{Misdeed, Outcome, Server, Sim};
@@ -86,17 +86,6 @@ fn run(store: &Store, servers: Vec<Server>, connections: usize, part: usize, see
     })
 }
 
-/// Connections that ended before their answers did, and answers that came whole and were wrong.
-fn drops(outcome: &Outcome) -> u64 {
-    let wrong = |event: &&FetchEvent| {
-        let FetchEvent::Fault(fault) = event else {
-            return false;
-        };
-        matches!(fault.what, What::Corrupt { .. } | What::Undecodable)
-    };
-    outcome.cut + outcome.events.iter().filter(wrong).count() as u64
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -126,7 +115,7 @@ proptest! {
 
         // Memory: one stored chunk for each connection, one decoded chunk for all.
         prop_assert!(outcome.most_held <= (connections + 1) * LONGEST.max(1 << 17), "{}", outcome.most_held);
-        prop_assert!(outcome.repeated <= drops(&outcome) * LONGEST as u64, "{:?}", outcome.progress);
+        prop_assert!(outcome.repeated <= outcome.cut * LONGEST as u64, "{:?}", outcome.progress);
     }
 
     /// The bound on repetition, with chunks as import makes them: 256 KiB for each drop, and 1 %.
@@ -159,7 +148,7 @@ proptest! {
         let outcome = run(&store, servers, connections, part, seed);
         prop_assert!(outcome.result.is_ok(), "{:?} {:?}", outcome.result, outcome.events);
         prop_assert!(outcome.image == store.image);
-        let allowed = drops(&outcome) * LONGEST_IMPORTED + outcome.progress.stored_total / 100;
+        let allowed = outcome.cut * LONGEST_IMPORTED + outcome.progress.stored_total / 100;
         prop_assert!(outcome.repeated <= allowed, "{} bytes again, {} allowed: {:?}", outcome.repeated, allowed, outcome.events);
     }
 

@@ -112,7 +112,7 @@ pub(crate) struct Outcome {
     pub(crate) most_active: usize,
     /// Bytes of packs that came more than once.
     pub(crate) repeated: u64,
-    /// Requests whose answers did not come to their end, whoever ended them.
+    /// Requests whose answers did not come to their end, or were refused, whoever ended them.
     pub(crate) cut: u64,
 }
 
@@ -271,10 +271,16 @@ impl<'a> Sim<'a> {
 
     fn hand_in(&mut self, fetcher: &mut Fetcher<'_>, now: Duration, id: RequestId, input: Input) {
         let flow = match input {
-            Input::Head(head) => fetcher.response(now, id, &head),
+            Input::Head(head) => {
+                let flow = fetcher.response(now, id, &head);
+                self.judge(id, flow);
+                flow
+            }
             Input::Body(bytes) => {
                 self.count(id, bytes.len());
-                fetcher.body(now, id, &bytes, &mut self.sink)
+                let flow = fetcher.body(now, id, &bytes, &mut self.sink);
+                self.judge(id, flow);
+                flow
             }
             Input::End => {
                 fetcher.end(now, id);
@@ -290,6 +296,15 @@ impl<'a> Sim<'a> {
         }
     }
 
+    /// An answer that the machine wants no more of was cut, even if its last byte has just come.
+    fn judge(&mut self, id: RequestId, flow: Flow) {
+        if flow == Flow::Stop
+            && let Some((_, brought)) = self.open.get_mut(&id)
+        {
+            *brought = u64::MAX;
+        }
+    }
+
     /// Takes note of bytes that a request has brought, at the place where it should have brought them.
     fn count(&mut self, id: RequestId, length: usize) {
         let Some((request, brought)) = self.open.get_mut(&id) else {
@@ -297,7 +312,7 @@ impl<'a> Sim<'a> {
         };
         let start = request.range.start + *brought;
         let end = (start + length as u64).min(request.range.end).max(start);
-        *brought += length as u64;
+        *brought = brought.saturating_add(length as u64);
         let store = self.store;
         let came = self
             .came
