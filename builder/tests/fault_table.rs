@@ -14,9 +14,9 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// `FILE: TEST` of each test in a cell.
+/// `FILE: TEST` of each test in a cell; a dash stands for none.
 fn tests(cell: &str) -> impl Iterator<Item = (&str, &str)> {
-    cell.split("<br>").map(|test| {
+    cell.split("<br>").filter(|test| *test != "—").map(|test| {
         test.trim_matches('`')
             .split_once(": ")
             .expect("a cell of `FILE: TEST` items")
@@ -32,12 +32,14 @@ fn every_host_test_of_the_fault_table_exists() {
     let mut faults = BTreeSet::new();
     let mut missing = Vec::new();
     for row in rows {
-        let [star, fault, end, host, _] = row[..] else {
+        let [star, fault, end, host, vm] = row[..] else {
             panic!("not five cells: {row:?}")
         };
         assert!(star.is_empty() || star == "*", "{row:?}");
         assert!(!fault.is_empty() && !end.is_empty(), "{row:?}");
         assert!(faults.insert(fault), "twice: {fault}");
+        assert_eq!(star == "*", !vm.is_empty(), "{fault}");
+        assert!(host != "—" || !vm.is_empty(), "no test: {fault}");
         for (file, test) in tests(host) {
             let source = fs::read_to_string(root.join(file)).unwrap_or_default();
             // The attribute, perhaps others, and the function: a helper of that name is no test. Tests inside

@@ -65,7 +65,7 @@ const FAULTS: &[Fault] = &[
     (
         "link-down",
         "the cable is out for 20 s in mid-download",
-        BIOS,
+        &[],
         network::link_down,
     ),
     (
@@ -335,4 +335,24 @@ fn says(screen: &str, words: &[&str]) -> Result<()> {
         "the screen says none of {words:?}:\n{screen}"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_fault_table_names_these_scenarios_and_no_others() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/faults.md");
+        let page = fs::read_to_string(page).unwrap();
+        let named: BTreeSet<&str> = page
+            .split('`')
+            .filter_map(|word| word.strip_prefix(PREFIX))
+            .collect();
+        let ours: BTreeSet<&str> = FAULTS.iter().map(|fault| fault.0).collect();
+        assert_eq!(named, ours);
+    }
 }
