@@ -59,7 +59,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         // No virtual machine, so no set-up.
         Bench::Ider => status(&mut cargo_bench("sparetire", "ider", &["commands"])),
         Bench::IderScale => status(&mut cargo_bench("sparetire", "ider", &["scale"])),
-        Bench::Delta => status(&mut cargo_bench("sparetire-builder", "delta", &[])),
+        Bench::Delta => {
+            apt::install_missing(packages::BENCH_GROUPS)?;
+            status(&mut cargo_bench("sparetire-builder", "delta", &[]))
+        }
         Bench::Fetch(passed) => beside_others("fetch", passed),
         Bench::Import(passed) => beside_others("import", passed),
         Bench::Serve(passed) => beside_others("serve", passed),

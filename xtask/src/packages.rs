@@ -85,8 +85,6 @@ pub(crate) const GROUPS: &[Group] = &[
                 &["xorriso"],
                 "writes live ISOs; reads ours as an outside witness",
             ),
-            need(&["wimtools"], "makes the boot.wim that `bench delta` edits"),
-            need(&["e2fsprogs"], "makes and edits the disk image of the same"),
             need(&["mtools"], "fills FAT images without mounting them"),
             need(&["dosfstools"], "makes and checks FAT images"),
         ],
@@ -175,6 +173,8 @@ pub(crate) const BENCH_GROUPS: &[Group] = &[Group {
         ),
         need(&["wrk"], "asks web servers for as much as they can give"),
         need(&["iproute2"], "network namespaces, links, cut connections"),
+        need(&["wimtools"], "makes the boot.wim that `bench delta` edits"),
+        need(&["e2fsprogs"], "makes and edits the disk image of the same"),
     ],
 }];
 

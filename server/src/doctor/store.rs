@@ -106,21 +106,31 @@ fn image(store: &Store, name: &ImageName, now: Timestamp, findings: &mut Finding
         return;
     }
     // The pointer, and the version's own end if it has one: PCs refuse either once it has passed.
-    let (end, whose) = match manifest.expires {
-        Some(expires) if expires < latest.expires => (expires, "the version itself"),
-        _ => (latest.expires, "the statement that it is the newest"),
+    let (end, whose, cure) = match manifest.expires {
+        Some(expires) if expires < latest.expires => (
+            expires,
+            "the version itself",
+            "import it again; --expires-days says how long it counts".to_owned(),
+        ),
+        _ => (
+            latest.expires,
+            "the statement that it is the newest",
+            format!(
+                "`sparetire image renew {name}` signs it again; --latest-days says how long it counts"
+            ),
+        ),
     };
     if end <= now {
         findings.fail(
             check,
             format!("version {version}: {whose} expired at {end}; PCs refuse it"),
-            "import it again; --latest-days and --expires-days say how long it counts",
+            cure,
         );
     } else if end <= now.plus(SOON) {
         findings.warn(
             check,
             format!("version {version}: {whose} expires at {end}"),
-            "import it again before that",
+            cure,
         );
     } else {
         findings.ok(check, format!("version {version}, counts until {end}"));

@@ -14,6 +14,9 @@ use sparetire_manifest::{
 use crate::client::HttpClient;
 use crate::error::{HttpError, public_url};
 
+/// How often `latest.json` and its signature are asked for, until they suit each other.
+const READINGS: u32 = 3;
+
 /// An image that can be fetched.
 #[derive(Debug)]
 pub struct OpenedImage {
@@ -155,17 +158,25 @@ impl Search<'_> {
         let path = layout::latest_path(self.name);
         let mut failures = Vec::new();
         for source in self.sources {
-            let attempt = async {
-                let (bytes, signature) = self.signed(source, &path).await?;
-                let latest =
-                    verify_latest(&bytes, &signature, self.keys, self.now, self.min_version)?;
-                latest.require(self.name)?;
-                Ok(latest)
+            let mut readings = 0;
+            let cause = loop {
+                readings += 1;
+                let attempt = async {
+                    let (bytes, signature) = self.signed(source, &path).await?;
+                    let latest =
+                        verify_latest(&bytes, &signature, self.keys, self.now, self.min_version)?;
+                    latest.require(self.name)?;
+                    Ok(latest)
+                };
+                match attempt.await {
+                    Ok(latest) => return Ok(latest),
+                    // Perhaps it was replaced between the two requests.
+                    Err(OpenCause::Verify(VerifyError::BadSignature { .. }))
+                        if readings < READINGS => {}
+                    Err(cause) => break cause,
+                }
             };
-            match attempt.await {
-                Ok(latest) => return Ok(latest),
-                Err(cause) => failures.push(failure(source, cause)),
-            }
+            failures.push(failure(source, cause));
         }
         Err(self.error(OpenStage::Latest, failures))
     }

@@ -37,10 +37,10 @@ pub(super) fn works(bench: &Bench, firmware: Firmware, nic: Nic) -> Result<()> {
         network: Network::Reachable,
         ..Machine::new(firmware, nic, MEMORY_MIB, medium)
     })?;
-    let host_key = wait_for_ssh(&mut machine)?;
+    let (host_key, names) = wait_for_ssh(&mut machine)?;
     health(&mut machine)?;
-    file_systems(&mut machine)?;
-    let archive = logs(&mut machine)?;
+    file_systems(&mut machine, &names)?;
+    let archive = logs(&mut machine, &names)?;
     interrupt(&mut machine)?;
 
     let port = machine.forwarded()?;
@@ -77,17 +77,37 @@ fn expect(machine: &mut Running, typed: &str, text: &str) -> Result<String> {
 }
 
 /// Devices, network and SSH come up behind the menu, at the lowest priority: asking the menu again and
-/// again would keep them from it, so the PC's shell waits. Returns the fingerprint that the menu shows.
-fn wait_for_ssh(machine: &mut Running) -> Result<String> {
+/// again would keep them from it, so the PC's shell waits. Returns the fingerprint that the menu shows, and
+/// the names of the disks.
+fn wait_for_ssh(machine: &mut Running) -> Result<(String, Names)> {
     expect(machine, "s\n", "Type exit to come back")?;
     machine.console.type_text(
         "until [ -s /run/sparetire/ssh/fingerprint ]; do sleep 1; done; echo SSH is re''ady\n",
     )?;
     machine.console.wait_for("SSH is ready", to_menu())?;
+    let names = Names {
+        ntfs: disk_with(machine, "ntfs")?,
+        ext4: disk_with(machine, "ext4")?,
+    };
     expect(machine, "exit\n", "host key ")?;
     let fingerprint = machine.console.line_after("", to_second())?;
     machine.console.wait_for(CHOOSE, to_second())?;
-    Ok(fingerprint)
+    Ok((fingerprint, names))
+}
+
+/// What the kernel calls the SATA disks: whichever it finds first is sda.
+struct Names {
+    ntfs: String,
+    ext4: String,
+}
+
+fn disk_with(machine: &mut Running, file_system: &str) -> Result<String> {
+    machine.console.type_text(&format!(
+        "echo disk wi''th $(lsblk -rno FSTYPE,NAME | grep '^{file_system} ')\n"
+    ))?;
+    machine
+        .console
+        .line_after(&format!("disk with {file_system} "), to_second())
 }
 
 fn health(machine: &mut Running) -> Result<()> {
@@ -104,14 +124,23 @@ fn health(machine: &mut Running) -> Result<()> {
     expect(machine, "b\n", MENU).map(drop)
 }
 
-fn file_systems(machine: &mut Running) -> Result<()> {
+fn file_systems(machine: &mut Running, names: &Names) -> Result<()> {
+    let Names { ntfs, ext4 } = names;
     expect(machine, "3\n", CHOOSE)?;
-    expect(machine, "1\nsda\n", "Checking /dev/sda (ntfs)")?;
+    expect(
+        machine,
+        &format!("1\n{ntfs}\n"),
+        &format!("Checking /dev/{ntfs} (ntfs)"),
+    )?;
     machine
         .console
         .wait_for("processed successfully", to_second())?;
     machine.console.wait_for(BACK, to_second())?;
-    expect(machine, "\n3\nsdb\n", "Mounted ro at /mnt/sdb.")?;
+    expect(
+        machine,
+        &format!("\n3\n{ext4}\n"),
+        &format!("Mounted ro at /mnt/{ext4}."),
+    )?;
     machine.console.wait_for(BACK, to_second())?;
 
     expect(machine, "\n1\nnvme0n1\n", "The checker ended with")?;
@@ -130,9 +159,11 @@ fn file_systems(machine: &mut Running) -> Result<()> {
 }
 
 /// Collects everything, with the log on the ext4 disk. Returns the archive's path.
-fn logs(machine: &mut Running) -> Result<String> {
+fn logs(machine: &mut Running, names: &Names) -> Result<String> {
     machine.console.wait_for(CHOOSE, to_second())?;
-    machine.console.type_text("8\n4\n/mnt/sdb\n")?;
+    machine
+        .console
+        .type_text(&format!("8\n4\n/mnt/{}\n", names.ext4))?;
     let line = machine.console.line_after("The archive is ", to_menu())?;
     let path = line.split(' ').next().unwrap_or_default().to_owned();
     expect(machine, "b\nb\n", MENU)?;

@@ -119,6 +119,22 @@ async fn refuses_changed_files() {
 }
 
 #[tokio::test]
+async fn a_pointer_replaced_between_two_requests_is_asked_for_again() {
+    let store = Store::new(5);
+    let server = Server::start(&store.files, |asked, number| {
+        // The pointer first, then its signature.
+        if number == 0 && asked.target.ends_with("latest.json") {
+            Answer::WrongBit(9)
+        } else {
+            Answer::Serve
+        }
+    })
+    .await;
+    open(&store, &[&server], None, None, NOW).await.unwrap();
+    assert_eq!(server.asked().len(), 2 + 5);
+}
+
+#[tokio::test]
 async fn refuses_an_old_version_an_old_pointer_and_a_switched_manifest() {
     let store = Store::new(5);
     let server = Server::honest(&store.files).await;
