@@ -83,8 +83,8 @@ impl<'a> Fetcher<'a> {
     /// A machine that fetches one file of `size` bytes, of whose parts nobody knows the digests. Requests have an empty
     /// path: a source is the file itself.
     ///
-    /// Lengths and ranges are checked as ever, but the sink gets whatever bytes come, in pieces of [`PLAIN_PIECE`]. They
-    /// mean nothing until the caller has compared the digest of the whole.
+    /// Lengths and ranges are checked as ever, but the sink gets whatever bytes come, in pieces of
+    /// [`PLAIN_PIECE`](crate::PLAIN_PIECE). They mean nothing until the caller has compared the digest of the whole.
     pub fn plain(
         size: u64,
         sources: usize,
