@@ -28,6 +28,9 @@ use crate::store::{Incoming, SignedFile, Store, StoreError, WriteLock};
 /// The first member, by which a bundle is known.
 const FIRST: &str = "sparetire-bundle.json";
 
+/// Bytes of a path; those of a store have at most 114.
+const LONGEST_PATH: u64 = 4096;
+
 #[derive(Serialize, Deserialize)]
 struct First {
     format: u32,
@@ -202,11 +205,23 @@ pub fn receive(
     };
     let mut archive = Archive::new(bundle);
     let mut is_first = true;
-    for entry in archive.entries().context("reading the bundle")? {
+    let mut long_path = None;
+    // Raw, because otherwise a path is read into memory however long the bundle says it is.
+    let entries = archive.entries().context("reading the bundle")?.raw(true);
+    for entry in entries {
         let mut entry = entry.context("reading the bundle")?;
-        let bytes = entry.path_bytes();
+        if entry.header().entry_type() == EntryType::GNULongName {
+            let mut path = capped(&mut entry, LONGEST_PATH).context("reading a path")?;
+            if path.last() == Some(&0) {
+                path.pop();
+            }
+            long_path = Some(path);
+            continue;
+        }
+        let bytes = long_path
+            .take()
+            .unwrap_or_else(|| entry.path_bytes().into_owned());
         let path = String::from_utf8_lossy(&bytes).into_owned();
-        drop(bytes);
         if entry.header().entry_type() == EntryType::Directory {
             continue;
         }

@@ -147,6 +147,35 @@ fn members_that_belong_to_no_bundle_end_it() {
 }
 
 #[test]
+fn the_longest_paths_of_a_store_fit_and_longer_ones_end_a_bundle() {
+    let bench = Bench::new();
+    let name = "n".repeat(64);
+    bench.import(&name, 20_261_122_093_000);
+    bench.run(&format!("image export {name} -o @new.tar --store @store"));
+    bench.run("image import @new.tar --store @copy --trust-key @a.pub");
+    assert_eq!(files(&bench.path("copy")), files(&bench.path("store")));
+
+    let whole = fs::read(bench.path("new.tar")).unwrap();
+    let path = vec![b'a'; 1 << 20];
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(path.len() as u64);
+    header.set_cksum();
+    let mut bad = whole[..1024].to_vec();
+    bad.extend(header.as_bytes());
+    bad.extend(path);
+    bad.extend(&whole[1024..]);
+    fs::write(bench.path("bad.tar"), bad).unwrap();
+    let error = bench
+        .try_run("image import @bad.tar --store @other --trust-key @a.pub")
+        .unwrap_err();
+    assert!(
+        format!("{error:#}").contains("longer than 4096"),
+        "{error:#}"
+    );
+}
+
+#[test]
 fn a_folder_follows_the_store() {
     let bench = two_images();
     bench.run("image sync @copy --dry-run --store @store");

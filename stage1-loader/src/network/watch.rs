@@ -130,10 +130,13 @@ fn report(
 }
 
 /// When to ask for an address again, if its lease is good for `lease`: the rebinding time of RFC 2131, section 4.4.5. Asking
-/// cuts all connections, so it comes as late as that.
+/// cuts all connections, so it comes as late as that, and no lease is so short that nothing gets done in between.
 pub(super) fn renew_at(now: Duration, lease: Duration) -> Duration {
-    now.saturating_add(lease.saturating_mul(7) / 8)
+    now.saturating_add((lease.saturating_mul(7) / 8).max(SHORTEST))
 }
+
+/// A lease counts for as long at least, whatever the DHCP server says.
+const SHORTEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -153,11 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_lease_is_never_renewed() {
-        assert_eq!(
-            renew_at(Duration::from_secs(8), Duration::from_secs(80)),
-            Duration::from_secs(78)
-        );
+    fn a_lease_is_renewed_late_and_never_at_once() {
+        let after = |lease| renew_at(Duration::from_secs(8), Duration::from_secs(lease)).as_secs();
+        assert_eq!(after(800), 708);
+        assert_eq!(after(1), 68);
+        assert_eq!(after(0), 68);
         assert_eq!(renew_at(Duration::MAX, Duration::MAX), Duration::MAX);
     }
 }
