@@ -20,6 +20,7 @@ mod boot_params;
 mod buffer;
 mod calls;
 mod efi;
+mod emulator;
 mod layout;
 mod machine;
 mod meminfo;
@@ -35,6 +36,7 @@ use std::fmt;
 use std::io;
 
 pub use buffer::{BufferError, ImageBuffer};
+pub use emulator::machine_parameters;
 pub use machine::{Machine, MachineError};
 pub use meminfo::{MemInfo, MemoryWatch};
 pub use memory::{Limit, MemoryPlan, Method, TooLittleMemory, check_memory};

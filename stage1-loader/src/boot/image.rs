@@ -209,11 +209,15 @@ impl Boot {
             )
         })?;
         let BootRecipe::Linux(linux) = &manifest.boot;
+        let append = match append {
+            Some(append) => format!("{append} {}", handoff::machine_parameters()),
+            None => handoff::machine_parameters().into(),
+        };
         let plan = boot_config::hand_off::hand_off(
             linux.medium,
             memory.placement,
             &linux.cmdline,
-            append.as_deref(),
+            Some(&append),
             memory.pmem,
         )
         .map_err(|error| {

@@ -14,6 +14,8 @@ use crate::host;
 pub const CMDLINE: &str = "second system, command line: ";
 /// What it prints before its marker.
 pub const MARKER: &str = "second system, marker: ";
+/// What the loader adds to any command line under QEMU's software emulation.
+pub const EMULATED: &str = "no_timer_check";
 
 /// A stock kernel and an initramfs of ours around Debian's busybox.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use crate::cd_drive::{CdDrive, Speed};
 use crate::firmware::{Firmware, Nic};
 use crate::machine::{Machine, Medium};
 use crate::parts::Format;
-use crate::second::{CMDLINE, MARKER, Pair};
+use crate::second::{CMDLINE, EMULATED, MARKER, Pair};
 use crate::site::{FIRST_LINE, STOPPED, Site};
 
 pub(super) fn boots(bench: &Bench, firmware: Firmware, nic: Nic) -> Result<()> {
@@ -32,12 +32,12 @@ pub(super) fn boots(bench: &Bench, firmware: Firmware, nic: Nic) -> Result<()> {
         .console
         .wait_for_any(&[CMDLINE, STOPPED], to_second())?;
     ensure!(found.which == 0, "the loader failed: {}", found.line);
-    // From the second system's own mouth: the command line of the import and what the
-    // config slot adds, nothing of ours in between.
+    // From the second system's own mouth: the command line of the import, what the config slot
+    // adds, and what the loader adds under software emulation.
     let line = machine.console.line_after("", to_second())?;
     ensure!(
-        line == format!("{} test.appended=yes", pair.cmdline),
-        "the second system's command line is {line:?}, expected {:?} and test.appended=yes",
+        line == format!("{} test.appended=yes {EMULATED}", pair.cmdline),
+        "the second system's command line is {line:?}, expected {:?}, test.appended=yes and {EMULATED}",
         pair.cmdline
     );
     let marker = machine.console.line_after(MARKER, to_second())?;

@@ -14,7 +14,7 @@ use super::{Bench, to_loader, to_second};
 use crate::firmware::Firmware;
 use crate::host::{Background, Lines};
 use crate::parts::Format;
-use crate::second::{CMDLINE, MARKER, Pair};
+use crate::second::{CMDLINE, EMULATED, MARKER, Pair};
 use crate::site::{FIRST_LINE, Site};
 use crate::vpro::{Setup, Vpro};
 
@@ -57,8 +57,8 @@ impl<'a> Scene<'a> {
     fn second_system_is_up(&self) -> Result<()> {
         let cmdline = self.vpro.wait_serial(CMDLINE, to_second())?;
         ensure!(
-            cmdline == self.pair.cmdline,
-            "the second system's command line is {cmdline:?}, expected {:?}",
+            cmdline == format!("{} {EMULATED}", self.pair.cmdline),
+            "the second system's command line is {cmdline:?}, expected {:?} and {EMULATED}",
             self.pair.cmdline
         );
         let marker = self.vpro.wait_serial(MARKER, to_second())?;
