@@ -165,16 +165,35 @@ fn piece(
         Form::Zero
     } else if is_known(&digest, length) {
         Form::Known
-    } else if saves_enough(&compress(&bytes, &mut compressors.probe)?, &bytes) {
-        Form::Zstd(compress(&bytes, &mut compressors.thorough)?)
     } else {
-        Form::Stored(bytes)
+        compressed(bytes, compressors)?
     };
     Ok(Piece {
         digest,
         length,
         form,
     })
+}
+
+fn compressed(bytes: Vec<u8>, compressors: &mut Compressors) -> anyhow::Result<Form> {
+    let probe = compress(&bytes, &mut compressors.probe)?;
+    if !saves_enough(&probe, &bytes) {
+        return Ok(Form::Stored(bytes));
+    }
+    Ok(Form::Zstd(shorter(
+        compress(&bytes, &mut compressors.thorough)?,
+        probe,
+    )))
+}
+
+/// A higher level is not always better: on a chunk of noise and text it may give up on what the
+/// lower one has found, and its frame is longer than the chunk then.
+fn shorter(thorough: Vec<u8>, probe: Vec<u8>) -> Vec<u8> {
+    if thorough.len() < probe.len() {
+        thorough
+    } else {
+        probe
+    }
 }
 
 fn compress(bytes: &[u8], compressor: &mut Compressor<'_>) -> anyhow::Result<Vec<u8>> {
@@ -283,6 +302,13 @@ pub(super) mod tests {
         let old: Vec<Digest> = before.iter().map(|piece| piece.digest).collect();
         let changed = after.iter().filter(|p| !old.contains(&p.digest)).count();
         assert!(changed <= 3, "{changed} of {} chunks changed", after.len());
+    }
+
+    #[test]
+    fn a_higher_level_counts_only_when_it_is_better() {
+        let (long, short) = (vec![1; 75_348], vec![2; 73_056]);
+        assert_eq!(shorter(long.clone(), short.clone()), short);
+        assert_eq!(shorter(short.clone(), long), short);
     }
 
     #[test]

@@ -82,7 +82,8 @@ fn expect(machine: &mut Running, typed: &str, text: &str) -> Result<String> {
 fn wait_for_ssh(machine: &mut Running) -> Result<(String, Names)> {
     expect(machine, "s\n", "Type exit to come back")?;
     machine.console.type_text(
-        "until [ -s /run/sparetire/ssh/fingerprint ]; do sleep 1; done; echo SSH is re''ady\n",
+        "until [ -s /run/sparetire/ssh/fingerprint ] && ip -4 addr show scope global | grep -q inet; \
+         do sleep 1; done; echo SSH is re''ady\n",
     )?;
     machine.console.wait_for("SSH is ready", to_menu())?;
     let names = Names {
