@@ -380,6 +380,9 @@ pub struct FetchArgs {
     /// Most connections at the same time; it starts with 4 and adds more while they bring more
     #[arg(long, value_name = "N", default_value_t = 24)]
     pub(crate) connections: u8,
+    /// MiB to ask for in one request while there is plenty left; for measurements
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8), hide = true)]
+    pub(crate) range_mib: u8,
     /// Give up after so many seconds without anything new: servers may restart, links may be lost
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) patience: u32,

@@ -177,6 +177,7 @@ async fn fetch(args: &FetchArgs, ui: &Ui) -> anyhow::Result<()> {
     );
     let settings = Settings {
         connections: usize::from(args.connections),
+        run: u64::from(args.range_mib) << 20,
         patience: Some(Duration::from_secs(args.patience.into())),
         ..Settings::default()
     };
