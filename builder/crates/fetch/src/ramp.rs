@@ -3,6 +3,10 @@
 //!
 //! One measurement at a time: the rate with the present number, then the rate with twice as many. Doubling makes the
 //! difference larger than the noise of a lossy link. A window in which something broke says nothing and starts anew.
+//!
+//! A number that proved enough is kept for a while, but only as long as it goes on bringing what it brought then: the first
+//! second of a connection is its fastest on a link that loses packets, where TCP has not met a loss yet, and a few such
+//! connections fill the link that they will use a tenth of soon.
 
 use std::time::Duration;
 
@@ -15,6 +19,8 @@ const HOLD: Duration = Duration::from_secs(8);
 const HOLD_MAX: Duration = Duration::from_secs(64);
 /// What twice the connections must bring at least, in percent of the rate before.
 const WORTH_IT: u64 = 115;
+/// What a number that proved enough must go on bringing, in percent of the rate when it was chosen.
+const STILL_ENOUGH: u64 = 67;
 
 #[derive(Debug)]
 pub(crate) struct Ramp {
@@ -25,6 +31,8 @@ pub(crate) struct Ramp {
     /// No measurement before this time.
     from: Duration,
     hold: Duration,
+    /// The rate for which the present number is kept.
+    kept_for: Option<u64>,
     /// Where the measurement under way began, and the byte count there.
     begun: Option<(Duration, u64)>,
 }
@@ -39,6 +47,7 @@ impl Ramp {
             before: None,
             from: SETTLE,
             hold: HOLD,
+            kept_for: None,
             begun: None,
         }
     }
@@ -56,7 +65,8 @@ impl Ramp {
 
     /// Takes note of the time and of all bytes received so far. `in_use`: requests under way.
     pub(crate) fn tick(&mut self, now: Duration, bytes: u64, in_use: usize) {
-        if now < self.from {
+        let keeps = now < self.from;
+        if keeps && self.kept_for.is_none() {
             return;
         }
         // Where there is not enough to ask for, or nobody to ask, the limit is not what limits.
@@ -64,19 +74,14 @@ impl Ramp {
             self.begun = None;
             return;
         }
-        let Some((since, bytes_then)) = self.begun else {
-            self.begun = Some((now, bytes));
+        let Some(rate) = self.measured(now, bytes) else {
             return;
         };
-        let took = now.saturating_sub(since);
-        if took < WINDOW {
-            return;
-        }
-        self.begun = None;
-        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
-        let rate = bytes.saturating_sub(bytes_then).saturating_mul(1000) / millis;
-        if rate == 0 {
-            return;
+        if let Some(expected) = self.kept_for {
+            if keeps && rate >= expected.saturating_mul(STILL_ENOUGH) / 100 {
+                return;
+            }
+            self.kept_for = None;
         }
         if let Some((fewer, rate_then)) = self.before.take()
             && rate < rate_then.saturating_mul(WORTH_IT) / 100
@@ -84,6 +89,7 @@ impl Ramp {
             self.limit = fewer;
             self.from = now.saturating_add(self.hold);
             self.hold = self.hold.saturating_mul(2).min(HOLD_MAX);
+            self.kept_for = Some(rate_then);
             return;
         }
         if self.limit < self.most {
@@ -92,22 +98,36 @@ impl Ramp {
             self.from = now.saturating_add(SETTLE);
         }
     }
+
+    /// Bytes per second over a window that ends now, if one does.
+    fn measured(&mut self, now: Duration, bytes: u64) -> Option<u64> {
+        let Some((since, bytes_then)) = self.begun else {
+            self.begun = Some((now, bytes));
+            return None;
+        };
+        let took = now.saturating_sub(since);
+        if took < WINDOW {
+            return None;
+        }
+        self.begun = None;
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = bytes.saturating_sub(bytes_then).saturating_mul(1000) / millis;
+        (rate > 0).then_some(rate)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Runs the ramp over a link that brings `rate(connections)` bytes a second; the limit after each second.
+    /// Runs the ramp over a link that brings `rate(connections)` bytes a second; the limit after each tenth of a second.
     fn limits(mut ramp: Ramp, seconds: u64, rate: impl Fn(usize) -> u64) -> Vec<usize> {
         let mut bytes = 0;
         let mut limits = Vec::new();
         for step in 0..seconds * 10 {
             bytes += rate(ramp.limit()) / 10;
             ramp.tick(Duration::from_millis(step * 100), bytes, ramp.limit());
-            if step % 10 == 9 {
-                limits.push(ramp.limit());
-            }
+            limits.push(ramp.limit());
         }
         limits
     }
@@ -126,7 +146,24 @@ mod tests {
         let found = limits(Ramp::new(4, 16), 120, |_| 100_000_000);
         let tries = found.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((2..=5).contains(&tries), "{tries} tries in {found:?}");
-        assert!(found.iter().filter(|limit| **limit > 4).count() < 10);
+        assert!(found.iter().filter(|limit| **limit > 4).count() < 100);
+    }
+
+    #[test]
+    fn a_number_that_stops_being_enough_is_not_kept() {
+        // Until the first loss four connections fill the link; after it each carries a tenth.
+        let mut ramp = Ramp::new(4, 16);
+        let mut bytes = 0;
+        for step in 0..60u64 {
+            let connections = ramp.limit() as u64;
+            bytes += if step < 20 {
+                1_000_000
+            } else {
+                connections * 25_000
+            };
+            ramp.tick(Duration::from_millis(step * 100), bytes, ramp.limit());
+        }
+        assert_eq!(ramp.limit(), 16);
     }
 
     #[test]
