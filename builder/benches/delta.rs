@@ -1,4 +1,5 @@
-//! What a client that holds version 1 fetches for version 2, by chunk size; and what compression levels cost.
+//! What a client that holds version 1 fetches for version 2, by chunk size; what the size of packs changes; and what
+//! compression levels cost.
 //!
 //! `cargo xtask bench delta`, or `cargo bench --package sparetire-builder --bench delta -- [LABEL OLD NEW]...` for images of
 //! one's own. Three pairs are made from the Debian packages of this machine: a live ISO rebuilt after an update, a boot.wim
@@ -37,6 +38,11 @@ const INDEX_ENTRY: u64 = 56;
 /// As import: what saves less is stored as it is.
 const WORTH_IT: (usize, usize) = (97, 100);
 
+const PACK_CAPS: &[u64] = &[1, 4, 16, 64, 256];
+
+/// What a client asks for at a time.
+const REQUEST: u64 = 4 << 20;
+
 const LEVELS: &[i32] = &[1, 3, 6, 9, 12, 15, 19];
 
 /// Folders of this machine that stand for the system on a live medium.
@@ -73,8 +79,10 @@ fn main() {
     if pairs.is_empty() {
         pairs = made(dir.path());
     }
-    println!("| image | MB | chunks, KiB | new MB | of a whole download | requests | index KB |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| image | MB | chunks, KiB | whole, stored MB | new MB | of the whole | places | index KB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
     for pair in &pairs {
         for sizes in SIZES {
             let mark = if *sizes == CHOSEN { "**" } else { "" };
@@ -97,6 +105,16 @@ fn main() {
         });
     }
     println!();
+    println!(
+        "| image | pack MiB | packs | requests of a whole download | dead MB when the old version is gone |"
+    );
+    println!("|---|---|---|---|---|");
+    for pair in &pairs {
+        for cap in PACK_CAPS {
+            packs(pair, *cap);
+        }
+    }
+    println!();
     println!("| image | zstd level | of the bytes | MB/s on one processor |");
     println!("|---|---|---|---|");
     for pair in &pairs {
@@ -104,12 +122,64 @@ fn main() {
     }
 }
 
+/// Stored lengths of the chunks of an image that are not zero, each once, in its order.
+fn stored_chunks(path: &Path) -> Vec<(Digest, u64)> {
+    let (least, average, most) = CHOSEN;
+    let mut seen = HashSet::new();
+    StreamCDC::new(
+        File::open(path).unwrap(),
+        least << 10,
+        average << 10,
+        most << 10,
+    )
+    .map(|chunk| chunk.unwrap().data)
+    .filter(|chunk| chunk.iter().any(|byte| *byte != 0))
+    .map(|chunk| (Digest::of(&chunk), stored(&chunk, 3)))
+    .filter(|(digest, _)| seen.insert(*digest))
+    .collect()
+}
+
+/// What the size of packs changes: files, requests, since none goes beyond its pack, and what a pack of the old version
+/// keeps in the store for the sake of the chunks that the new one uses.
+fn packs(pair: &Pair, cap_mib: u64) {
+    let old = stored_chunks(&pair.old);
+    let used: HashSet<Digest> = stored_chunks(&pair.new)
+        .into_iter()
+        .map(|(digest, _)| digest)
+        .collect();
+    // Bytes of each pack, and those that stay in use.
+    let mut packs: Vec<(u64, u64)> = Vec::new();
+    for (digest, length) in old {
+        if packs
+            .last()
+            .is_none_or(|(bytes, _)| bytes + length > cap_mib << 20)
+        {
+            packs.push((0, 0));
+        }
+        let pack = packs.last_mut().unwrap();
+        pack.0 += length;
+        pack.1 += if used.contains(&digest) { length } else { 0 };
+    }
+    let requests: u64 = packs.iter().map(|(bytes, _)| bytes.div_ceil(REQUEST)).sum();
+    let dead: u64 = packs
+        .iter()
+        .filter(|(_, used)| *used > 0)
+        .map(|(bytes, used)| bytes - used)
+        .sum();
+    println!(
+        "| {} | {cap_mib} | {} | {requests} | {:.2} |",
+        pair.label,
+        packs.len(),
+        dead as f64 / 1e6
+    );
+}
+
 type Chunks = Box<dyn Iterator<Item = Vec<u8>>>;
 
 fn row(pair: &Pair, sizes: &str, cut: &dyn Fn(&Path) -> Chunks) {
     let old: HashSet<Digest> = cut(&pair.old).map(|chunk| Digest::of(&chunk)).collect();
     let (mut seen, mut all, mut count) = (HashSet::new(), 0u64, 0u64);
-    let (mut whole, mut new, mut requests) = (0u64, 0u64, 0u64);
+    let (mut whole, mut new, mut places) = (0u64, 0u64, 0u64);
     let mut was_new = false;
     for chunk in cut(&pair.new) {
         count += 1;
@@ -126,19 +196,17 @@ fn row(pair: &Pair, sizes: &str, cut: &dyn Fn(&Path) -> Chunks) {
         let is_new = !old.contains(&digest);
         if is_new {
             new += stored;
-            // New chunks stand back to back in the new pack, so they come in requests of up to 8 MiB; what is counted here is
-            // how many places of the image they come from.
-            requests += u64::from(!was_new);
+            places += u64::from(!was_new);
         }
         was_new = is_new;
     }
     println!(
-        "| {} | {:.1} | {sizes} | {:.2} | {:.1} % | {requests} places, {} at 8 MiB | {} |",
+        "| {} | {:.1} | {sizes} | {:.2} | {:.2} | {:.1} % | {places} | {} |",
         pair.label,
         all as f64 / 1e6,
+        whole as f64 / 1e6,
         new as f64 / 1e6,
         100.0 * new as f64 / whole.max(1) as f64,
-        new.div_ceil(8 << 20),
         count * INDEX_ENTRY / 1000
     );
 }

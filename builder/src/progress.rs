@@ -63,6 +63,11 @@ struct Line<'a> {
 }
 
 impl Progress {
+    /// Tells nobody.
+    pub fn silent(total: u64) -> Self {
+        Self::new(Mode::Quiet, "", total, Unit::Bytes)
+    }
+
     pub(crate) fn new(mode: Mode, name: &str, total: u64, unit: Unit) -> Self {
         let now = Instant::now();
         let output = match mode {

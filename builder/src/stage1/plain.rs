@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use fetch_http::{
     HttpClient, HttpOptions, PlainError, PlainFile, PlainSink, Settings, Sink, Trust, fetch_plain,
 };
+use indicatif::HumanBytes;
 use sha2::{Digest as _, Sha256};
 use sparetire_manifest::Digest;
 use stage1_config::Plain;
@@ -131,6 +132,7 @@ impl PlainArgs {
         let target = tempfile::NamedTempFile::new().context("making a temporary file")?;
         runtime.block_on(async {
             let size = size_of(&client, &self.plain_url).await?;
+            room_for(&target, size)?;
             target
                 .as_file()
                 .set_len(size)
@@ -181,6 +183,23 @@ async fn size_of(client: &HttpClient, urls: &[String]) -> Result<u64> {
         }
     }
     Err(last)
+}
+
+/// The size is the server's word: it must not fill the disk before it is found out.
+fn room_for(file: &tempfile::NamedTempFile, size: u64) -> Result<()> {
+    let at = file.path().parent().unwrap_or(file.path()).display();
+    let found = rustix::fs::fstatvfs(file).with_context(|| format!("asking {at} for its room"))?;
+    let room = found.f_bavail.saturating_mul(found.f_frsize);
+    if size > room {
+        let error = anyhow!(
+            "the server says the ISO has {}, and {at} has room for {}; set TMPDIR to another folder, or fetch the ISO \
+             in another way and name it with --plain-file",
+            HumanBytes(size),
+            HumanBytes(room)
+        );
+        return Err(coded(ExitCode::Refused, error));
+    }
+    Ok(())
 }
 
 struct Scratch<'a>(&'a File);
@@ -257,6 +276,14 @@ mod tests {
         json: false,
         quiet: true,
     };
+
+    #[test]
+    fn a_size_beyond_the_disk_is_refused_before_the_download() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        room_for(&file, 1).unwrap();
+        let error = room_for(&file, u64::MAX).unwrap_err();
+        assert!(error.to_string().contains("--plain-file"), "{error}");
+    }
 
     #[test]
     fn a_local_iso_becomes_a_boot_recipe() {
