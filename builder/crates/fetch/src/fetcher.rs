@@ -1,11 +1,14 @@
-//! The machine itself: which connection asks whom for what, and what follows from each answer.
+//! The machine itself: what comes in, what has to be done, and the clock.
 //!
-//! How many requests there are is the business of `ramp`, how sources are judged that of `source`, and what a
-//! connection holds that of `slots`.
+//! Who is asked for what next is in `requests`, what becomes of a request that ends in `endings`. How many requests there
+//! are is the business of `ramp`, how sources are judged that of `source`, and what a connection holds that of `slots`.
 //!
 //! Timers: the deadline of the whole, and the patience since the last chunk; for each request a watch that wants
 //! [`Settings::stall_bytes`] in each [`Settings::stall`]; for each source the time until which it rests; and a tick, by
 //! which speeds are measured and slow connections noticed.
+
+mod endings;
+mod requests;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -13,19 +16,19 @@ use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
+use sparetire_manifest::Verified;
 use sparetire_manifest::index::{Index, Place};
-use sparetire_manifest::{Digest, Verified, layout};
 
 use crate::Sink;
-use crate::exchange::{Action, FetchEvent, Flow, Request, RequestId, Settings};
-use crate::fault::{ConnectionFailure, Fault, FetchError, What};
+use crate::exchange::{Action, FetchEvent, Flow, RequestId, Settings};
+use crate::fault::{ConnectionFailure, FetchError, What};
 use crate::head::Head;
-use crate::plan::{MAX_CHUNK, Plan, PlanError};
+use crate::plan::{Plan, PlanError};
 use crate::progress::{Progress, RateMeter};
 use crate::ramp::Ramp;
-use crate::receiver::{Decoder, Receiver, chunk_of};
-use crate::slots::{Busy, Partial, Rescue, Slot, find, rescue, twin};
-use crate::source::{BackOff, Source, Standing};
+use crate::receiver::{Decoder, chunk_of};
+use crate::slots::{Busy, Slot, find, twin};
+use crate::source::Source;
 
 /// Most requests there can be at the same time.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -35,10 +38,6 @@ const MAX_EVENTS: usize = 256;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often speeds are measured.
 const TICK: Duration = Duration::from_millis(500);
-/// A request should last no longer than this at its source's speed, so that work is not tied to a slow one.
-const RUN_SECONDS: f64 = 8.0;
-/// A request that brought so much was no failure, if the next one can continue where it ended.
-const WORTHWHILE: u64 = 16 << 10;
 
 /// Fetches one image.
 pub struct Fetcher<'a> {
@@ -411,178 +410,6 @@ impl<'a> Fetcher<'a> {
         self.progress.total.saturating_sub(self.progress.done)
     }
 
-    /// Gives a free slot work, if there is any that an available source can do. What broke off comes first.
-    fn next_request(&mut self, now: Duration) -> Option<Request> {
-        if self.in_use() >= self.ramp.limit() {
-            return None;
-        }
-        for connection in 0..self.slots.len() {
-            let Some(Slot::Parked { partial, .. }) = self.slots.get(connection) else {
-                continue;
-            };
-            // The source that can continue in mid-chunk comes first.
-            let remembered = partial.as_ref().map(|partial| partial.source);
-            let is_available = |source: &usize| {
-                let source = self.sources.get(*source);
-                source.is_some_and(|source| source.available(now))
-            };
-            let chosen = remembered
-                .filter(is_available)
-                .or_else(|| self.choose(now))?;
-            if let Some(Slot::Parked { run, partial }) =
-                self.slots.get_mut(connection).map(mem::take)
-            {
-                return self.ask(now, connection, chosen, run, partial);
-            }
-        }
-        let connection = self
-            .slots
-            .iter()
-            .position(|slot| matches!(slot, Slot::Idle))?;
-        let chosen = self.choose(now)?;
-        let run = match self.queue.pop_front() {
-            Some(waiting) => {
-                let size = self.run_size(now, chosen);
-                let run = self.plan.run(waiting.clone(), size);
-                if run.end < waiting.end {
-                    self.queue.push_front(run.end..waiting.end);
-                }
-                run
-            }
-            None => self.take_over(now, chosen)?,
-        };
-        self.ask(now, connection, chosen, run, None)
-    }
-
-    /// The available source that will probably bring most over one more connection.
-    fn choose(&self, now: Duration) -> Option<usize> {
-        let fastest = self
-            .sources
-            .iter()
-            .filter_map(|source| source.speed(now))
-            .fold(1.0, f64::max);
-        // Of one that was not measured the best is assumed, so that it is measured.
-        let promise = |source: &Source| {
-            let speed = source.speed(now).unwrap_or(fastest).max(1.0);
-            speed * source.confidence(now) / (source.active as f64 + 1.0)
-        };
-        let available = self.sources.iter().enumerate();
-        available
-            .filter(|(_, source)| source.available(now))
-            .min_by(|(_, a), (_, b)| promise(b).total_cmp(&promise(a)))
-            .map(|(number, _)| number)
-    }
-
-    /// Bytes to ask a source for: less towards the end, so that all connections finish at about the same time.
-    fn run_size(&self, now: Duration, source: usize) -> u64 {
-        let left = self
-            .progress
-            .stored_total
-            .saturating_sub(self.progress.stored_done);
-        let share = left / (2 * self.ramp.limit() as u64).max(1);
-        let speed = self
-            .sources
-            .get(source)
-            .and_then(|source| source.speed(now));
-        // A float beyond u64 becomes its greatest value.
-        let lasting = speed.map_or(u64::MAX, |speed| (speed * RUN_SECONDS) as u64);
-        self.settings.run.min(share).min(lasting)
-    }
-
-    /// When all is asked for: part of what the slowest connection has still to bring.
-    fn take_over(&mut self, now: Duration, by: usize) -> Option<Range<usize>> {
-        let speed = self.sources.get(by)?.speed(now).or_else(|| {
-            let known = self.sources.iter().filter_map(|source| source.speed(now));
-            known.reduce(f64::max)
-        })?;
-        let (victim, run) = match rescue(&self.slots, &self.plan, speed, now)? {
-            Rescue::Split { victim, from } => {
-                let Some(Slot::Busy(busy)) = self.slots.get_mut(victim) else {
-                    return None;
-                };
-                let run = from..busy.receiver.untouched().end;
-                busy.receiver.shorten(from);
-                busy.shortened = true;
-                (victim, run)
-            }
-            Rescue::Race { victim, piece } => {
-                let stored = self.plan.piece(piece)?.stored;
-                let budget = MAX_CHUNK + self.progress.stored_total / 100;
-                if self.raced.saturating_add(stored) > budget {
-                    return None;
-                }
-                self.raced = self.raced.saturating_add(stored);
-                (victim, piece..piece + 1)
-            }
-        };
-        if let Some(Slot::Busy(busy)) = self.slots.get(victim) {
-            let source = busy.source;
-            self.event(FetchEvent::Overtaken { source, by });
-        }
-        Some(run)
-    }
-
-    /// Makes a request for a run.
-    fn ask(
-        &mut self,
-        now: Duration,
-        connection: usize,
-        chosen: usize,
-        run: Range<usize>,
-        partial: Option<Partial>,
-    ) -> Option<Request> {
-        let source = self.sources.get_mut(chosen)?;
-        let pack = self.plan.piece(run.start)?.pack;
-        let etag = source.etag(pack).map(str::to_owned);
-        // Only bytes of the same source and the same version of the file may be joined.
-        let partial = partial
-            .filter(|partial| partial.source == chosen && Some(&partial.etag) == etag.as_ref())
-            .map(|partial| partial.bytes)
-            .unwrap_or_default();
-        let receiver = Receiver::new(&self.plan, run, partial)?;
-        let range = receiver.missing(&self.plan);
-        let digest = usize::try_from(pack)
-            .ok()
-            .and_then(|pack| self.index.packs.get(pack))?
-            .sha256;
-
-        source.active += 1;
-        let speed = source.speed(now).unwrap_or_default();
-        self.progress.requests += 1;
-        let id = RequestId(self.next_id);
-        self.next_id += 1;
-        *self.slots.get_mut(connection)? = Slot::Busy(Box::new(Busy {
-            id,
-            source: chosen,
-            pack,
-            range: range.clone(),
-            etag: etag.clone(),
-            if_range: etag.is_some(),
-            head_seen: false,
-            receiver,
-            shortened: false,
-            asked: now,
-            received: 0,
-            delivered: false,
-            watch_since: now,
-            watch_bytes: 0,
-            speed,
-            fresh: 0,
-        }));
-        Some(Request {
-            id,
-            connection,
-            source: chosen,
-            path: if self.judges {
-                layout::pack_path(&digest)
-            } else {
-                String::new()
-            },
-            range,
-            if_range: etag,
-        })
-    }
-
     /// Measures speeds.
     fn tick(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.ticked);
@@ -596,157 +423,6 @@ impl<'a> Fetcher<'a> {
         for slot in &mut self.slots {
             if let Slot::Busy(busy) = slot {
                 busy.tick(now, passed.as_secs_f64());
-            }
-        }
-    }
-
-    /// Ends a request whose only piece has come over another connection.
-    fn lose(&mut self, now: Duration, connection: usize) {
-        if let Some(Slot::Busy(busy)) = self.slots.get(connection) {
-            self.cancels.push_back(busy.id);
-            if let Some(source) = self.sources.get_mut(busy.source) {
-                source.overtaken(now);
-            }
-        }
-        self.release(connection);
-    }
-
-    /// Ends a request whose run is complete.
-    fn release(&mut self, connection: usize) {
-        let Some(slot) = self.slots.get_mut(connection) else {
-            return;
-        };
-        if let Slot::Busy(busy) = mem::take(slot)
-            && let Some(source) = self.sources.get_mut(busy.source)
-        {
-            source.finished();
-        }
-    }
-
-    /// Ends a request that went wrong, and parks what is left of its run.
-    fn fail(&mut self, now: Duration, connection: usize, what: What) -> Flow {
-        let jitter = self.jitter.next();
-        let Some(slot) = self.slots.get_mut(connection) else {
-            return Flow::Stop;
-        };
-        let Slot::Busy(busy) = mem::take(slot) else {
-            return Flow::Stop;
-        };
-        let busy = *busy;
-        let verdict = what.verdict();
-        let keeps_partial = what.keeps_partial();
-        let fault = self.fault(&busy, what);
-        self.progress.faults += 1;
-
-        self.ramp.disturbed(now);
-        let keeps = keeps_partial && busy.head_seen && busy.etag.is_some();
-        let brought = busy.delivered || (keeps && busy.received >= WORTHWHILE);
-        let asks_for_fewer = matches!(fault.what, What::Status(429 | 503));
-
-        let mut standing = Standing::Dropped;
-        if let Some(source) = self.sources.get_mut(busy.source) {
-            source.finished();
-            let back_off = BackOff {
-                first: self.settings.back_off,
-                longest: self.settings.back_off_max,
-                give_up: self.settings.give_up,
-            };
-            standing = if asks_for_fewer && source.refused_more(now) {
-                Standing::Good
-            } else {
-                source.fail(now, busy.asked, verdict, brought, back_off, jitter)
-            };
-            source.last_fault = Some(fault.clone());
-        }
-        self.event(FetchEvent::Fault(fault));
-        self.park(
-            connection,
-            busy.receiver,
-            busy.source,
-            busy.etag.filter(|_| keeps),
-        );
-        match standing {
-            Standing::Good => {}
-            Standing::Resting(until) => self.event(FetchEvent::SourceRests {
-                source: busy.source,
-                until,
-            }),
-            Standing::Dropped => self.drop_source(busy.source),
-        }
-        Flow::Stop
-    }
-
-    fn park(&mut self, connection: usize, receiver: Receiver, source: usize, etag: Option<String>) {
-        // Nothing is left to do for what another connection is bringing, too.
-        let due = receiver.due_number();
-        if due.is_some_and(|piece| twin(&self.slots, piece, connection).is_some()) {
-            return;
-        }
-        let (run, bytes) = receiver.into_rest();
-        let Some(slot) = self.slots.get_mut(connection).filter(|_| !run.is_empty()) else {
-            return;
-        };
-        let partial = etag.filter(|_| !bytes.is_empty()).map(|etag| Partial {
-            source,
-            etag,
-            bytes,
-        });
-        *slot = Slot::Parked { run, partial };
-    }
-
-    /// Takes all its work away from a source that has just been dropped.
-    fn drop_source(&mut self, dropped: usize) {
-        self.event(FetchEvent::SourceDropped { source: dropped });
-        for connection in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(connection) else {
-                continue;
-            };
-            match mem::take(slot) {
-                Slot::Busy(busy) if busy.source == dropped => {
-                    self.cancels.push_back(busy.id);
-                    if let Some(source) = self.sources.get_mut(dropped) {
-                        source.finished();
-                    }
-                    self.park(connection, busy.receiver, dropped, None);
-                }
-                Slot::Parked { run, partial } => {
-                    *slot = Slot::Parked {
-                        run,
-                        partial: partial.filter(|partial| partial.source != dropped),
-                    };
-                }
-                other => *slot = other,
-            }
-        }
-    }
-
-    fn cut_stalled(&mut self, now: Duration) {
-        let settings = &self.settings;
-        let mut stalled = Vec::new();
-        for (connection, slot) in self.slots.iter_mut().enumerate() {
-            let Slot::Busy(busy) = slot else { continue };
-            if now.saturating_sub(busy.watch_since) < settings.stall {
-                continue;
-            }
-            if busy.watch_bytes >= settings.stall_bytes.max(1) {
-                busy.watch_since = now;
-                busy.watch_bytes = 0;
-            } else {
-                stalled.push((connection, busy.id, busy.receiver.due(&self.plan).is_none()));
-            }
-        }
-        for (connection, id, complete) in stalled {
-            self.cancels.push_back(id);
-            if complete {
-                self.release(connection);
-            } else {
-                let _ = self.fail(
-                    now,
-                    connection,
-                    What::Stalled {
-                        after: self.settings.stall,
-                    },
-                );
             }
         }
     }
@@ -772,32 +448,6 @@ impl<'a> Fetcher<'a> {
             .chain(tick)
             .filter(|time| *time > now);
         timers.min().unwrap_or_else(|| now.saturating_add(IDLE))
-    }
-
-    fn fault(&self, busy: &Busy, what: What) -> Fault {
-        // Once the run is complete, its last piece stands for it.
-        let piece = busy
-            .receiver
-            .due(&self.plan)
-            .or_else(|| busy.receiver.last(&self.plan));
-        let target = piece.and_then(|piece| self.plan.targets(piece).first());
-        let pack = usize::try_from(busy.pack)
-            .ok()
-            .and_then(|pack| self.index.packs.get(pack));
-        Fault {
-            source_index: busy.source,
-            chunk: target.map_or(0, |target| target.chunk),
-            image_offset: target.map_or(0, |target| target.image_offset),
-            pack: pack.map_or_else(|| Digest::from_bytes([0; 32]), |pack| pack.sha256),
-            what,
-        }
-    }
-
-    fn last_faults(&self) -> Vec<Fault> {
-        self.sources
-            .iter()
-            .filter_map(|source| source.last_fault.clone())
-            .collect()
     }
 
     fn event(&mut self, event: FetchEvent) {
