@@ -15,8 +15,10 @@ use sparetire_manifest::{Digest, ImageName, Timestamp, TrustedKeys, verify_lates
 
 use super::*;
 use crate::import::{Input, Options, import_on};
+use crate::progress::Progress;
 use crate::release::Signing;
 use crate::signing::{self, Password, SigningKey};
+use crate::transfer::{self, Selection};
 use broken_disk::{BrokenDisk, Ending};
 
 const NOW: Timestamp = Timestamp::from_unix(1_795_305_240);
@@ -299,6 +301,51 @@ fn a_removal_that_ends_anywhere() {
     site.survives(before.path(), &|store| {
         store.lock()?.remove(&image(), &[1, 2], NOW)?;
         Ok(())
+    });
+}
+
+/// A store with version 1, and one that has gone on to version 2.
+fn behind_and_ahead(site: &Site) -> (tempfile::TempDir, tempfile::TempDir) {
+    let ahead = store_with(site, &[1]);
+    let behind = copy_of(ahead.path());
+    let store = Store::open(ahead.path()).unwrap();
+    site.import(&store, "small", 2).unwrap();
+    (behind, ahead)
+}
+
+#[test]
+fn a_sync_that_ends_anywhere() {
+    let site = Site::new();
+    let (behind, ahead) = behind_and_ahead(&site);
+    for before in [&behind, &tempfile::tempdir().unwrap()] {
+        site.survives(before.path(), &|store| {
+            let from = Store::open(ahead.path())?;
+            let all = [Selection::all(&from, &image())?];
+            let lock = store.lock()?;
+            transfer::to_folder(&from, &lock, &all, None, &Progress::silent(0)).map(drop)
+        });
+    }
+}
+
+#[test]
+fn a_bundle_whose_reception_ends_anywhere() {
+    let site = Site::new();
+    let (behind, ahead) = behind_and_ahead(&site);
+    let from = Store::open(ahead.path()).unwrap();
+    let all = [Selection::all(&from, &image()).unwrap()];
+    let mut bundle = Vec::new();
+    transfer::export(&from, &all, &mut bundle, &Progress::silent(0)).unwrap();
+    site.survives(behind.path(), &|store| {
+        let lock = store.lock()?;
+        let bundle = bundle.as_slice();
+        transfer::receive(
+            bundle,
+            Some(&lock),
+            &site.trusted,
+            NOW,
+            &Progress::silent(0),
+        )
+        .map(drop)
     });
 }
 

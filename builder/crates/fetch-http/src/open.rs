@@ -233,14 +233,15 @@ impl Search<'_> {
 
     /// A signed file and its signature, neither checked.
     async fn signed(&self, source: &str, path: &str) -> Result<(Vec<u8>, String), OpenCause> {
-        let bytes = self
-            .client
-            .get_small(&join(source, path), MAX_MANIFEST)
-            .await?;
-        let signature = self
-            .client
-            .get_small(&join(source, &layout::signature_path(path)), MAX_SIGNATURE)
-            .await?;
+        let (file, signature) = (
+            join(source, path),
+            join(source, &layout::signature_path(path)),
+        );
+        // At the same time: over a long line each round trip is felt.
+        let (bytes, signature) = tokio::try_join!(
+            self.client.get_small(&file, MAX_MANIFEST),
+            self.client.get_small(&signature, MAX_SIGNATURE)
+        )?;
         // A signature that is not text fails its check like any other that is not one.
         Ok((bytes, String::from_utf8_lossy(&signature).into_owned()))
     }

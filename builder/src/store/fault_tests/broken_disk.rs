@@ -149,7 +149,9 @@ impl State {
             if undo.dir != dir {
                 kept.push(undo);
             } else if let How::MoveBack { from, to, .. } = &undo.how {
-                // It stays where it is now, so what happened inside before happened there.
+                // It stays where it is now, also if the folder it was made in is never synced; and what happened
+                // inside before happened there.
+                kept.retain(|earlier| !matches!(&earlier.how, How::Remove(path) if path == from));
                 for earlier in &mut kept {
                     earlier.dir = moved(&earlier.dir, from, to);
                     match &mut earlier.how {

@@ -1,5 +1,7 @@
 //! From a name to a verified manifest and index, past stores that are stale, damaged or hostile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use fetch_http::{
     HttpClient, HttpFailure, HttpOptions, OpenCause, OpenError, OpenStage, OpenedImage, open_image,
 };
@@ -121,9 +123,10 @@ async fn refuses_changed_files() {
 #[tokio::test]
 async fn a_pointer_replaced_between_two_requests_is_asked_for_again() {
     let store = Store::new(5);
-    let server = Server::start(&store.files, |asked, number| {
-        // The pointer first, then its signature.
-        if number == 0 && asked.target.ends_with("latest.json") {
+    let is_first = AtomicBool::new(true);
+    let server = Server::start(&store.files, move |asked, _| {
+        // The pointer does not suit its signature once.
+        if asked.target.ends_with("latest.json") && is_first.swap(false, Ordering::Relaxed) {
             Answer::WrongBit(9)
         } else {
             Answer::Serve
