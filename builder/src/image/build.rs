@@ -9,8 +9,8 @@ use anyhow::{Context, anyhow};
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
 
+use super::PublishArgs;
 use super::import::{Overrides, publish};
-use super::{BuildArgs, PublishArgs};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode, coded};
 use crate::import::Input;
@@ -19,6 +19,43 @@ use crate::recipe::iso::{self, LiveIso};
 use crate::recipe::netboot::{self, NetbootFiles, Origin};
 use crate::recipe::{Live, Make, Netboot, Recipe, mirror};
 use crate::whole_file;
+
+/// Arguments of `image build`.
+#[derive(Debug, clap::Args)]
+pub struct BuildArgs {
+    /// Recipe folder, for example `images/diagnostic`
+    #[arg(value_name = "DIR")]
+    pub(crate) recipe: PathBuf,
+    /// ISO file to write, or folder for kernel and initramfs [default: NAME.iso or NAME in the current directory]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Also import the result into the store under the recipe's name
+    #[arg(long)]
+    pub(crate) import: bool,
+    /// Also import the result into the store under this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Package mirror [default: the one in the host's apt sources]
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+    /// Take a netboot recipe's files from this root directory, where its package is installed (`/`: this machine)
+    #[arg(long, value_name = "DIR", conflicts_with = "mirror")]
+    pub(crate) installed: Option<PathBuf>,
+    /// Put this file at the root of the ISO as site-note.txt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) site_note: Option<PathBuf>,
+    /// Seconds since 1970 for every time stamp [default: now]
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    pub(crate) source_date_epoch: Option<u64>,
+    /// Keep the installed system in this directory, and take it from there while the recipe stays the same
+    #[arg(long, value_name = "DIR")]
+    pub(crate) reuse: Option<PathBuf>,
+    /// Keep the working directory, and say where it is
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
+}
 
 /// Longest note for whoever sits before the machine.
 const MAX_SITE_NOTE: u64 = 64 * 1024;

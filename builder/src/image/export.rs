@@ -2,16 +2,39 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{ExportArgs, image_name};
+use super::{StoreArgs, image_name};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, coded};
 use crate::store::Store;
 use crate::transfer::{self, Selection};
+
+/// Arguments of `image export`.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// Names of images
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Version [default: the newest]
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    pub(crate) version: Option<u64>,
+    /// All versions
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
 
 #[derive(Serialize)]
 struct Exported<'a> {

@@ -23,11 +23,54 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 use sparetire_manifest::{Digest, Index, Place};
 
-use super::{FetchArgs, image_name, trusted_keys};
+use super::{image_name, trusted_keys};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode, coded};
 use crate::progress::Progress;
 use running_digest::RunningDigest;
+
+/// Arguments of `image fetch`.
+#[derive(Debug, clap::Args)]
+pub struct FetchArgs {
+    /// Name of the image
+    pub(crate) name: String,
+    /// Base URL of a store; repeat for mirrors
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) from: Vec<String>,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Version [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// Refuse anything older
+    #[arg(long, value_name = "N")]
+    pub(crate) min_version: Option<u64>,
+    /// Public key file or `RW...` line to trust [default: the user's own key]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
+    /// Certificate authority (PEM file) for HTTPS
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Public key of an HTTPS server, as sha256/BASE64 of its SubjectPublicKeyInfo; repeatable
+    #[arg(long, value_name = "PIN")]
+    pub(crate) pin: Vec<String>,
+    /// HTTP proxy
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Most connections at the same time; it starts with 4 and adds more while they bring more
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub(crate) connections: u8,
+    /// MiB to ask for in one request while there is plenty left; for measurements
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8), hide = true)]
+    pub(crate) range_mib: u8,
+    /// Give up after so many seconds without anything new: servers may restart, links may be lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) patience: u32,
+}
 
 /// A CA bundle of all public authorities has a quarter of this.
 const MAX_CA: u64 = 1 << 20;

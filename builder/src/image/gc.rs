@@ -1,13 +1,26 @@
 //! `image gc`: disk space of packs that no version needs.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use indicatif::HumanBytes;
 
-use super::GcArgs;
+use super::{WriteArgs, parse_duration};
 use crate::cli::Ui;
 use crate::store::Store;
+
+/// Arguments of `image gc`.
+#[derive(Debug, clap::Args)]
+pub struct GcArgs {
+    /// How long a pack stays after the last version that needs it went: a number with s, m, h or d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Say what would go, remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
 
 pub(super) fn run(args: &GcArgs, ui: &Ui) -> anyhow::Result<()> {
     let store = Store::open(&args.write.store.path()?)?;

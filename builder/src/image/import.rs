@@ -1,19 +1,61 @@
 //! `image import`: from the command line to [`crate::import`], and its report in words.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::{Context, anyhow};
 use indicatif::HumanBytes;
 use sparetire_manifest::{Medium, Placement};
 
-use super::{
-    ImportArgs, KindArg, MediumArg, PlacementArg, PublishArgs, days, image_name, trusted_keys,
-};
+use super::{KindArg, MediumArg, PlacementArg, PublishArgs, days, image_name, trusted_keys};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, coded};
 use crate::import::{self, Input, Options, Report};
 use crate::store::Store;
 use crate::transfer;
+
+/// Arguments of `image import`.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// ISO file, or a bundle from `image export`; not used with `--kind linux-netboot`
+    #[arg(value_name = "FILE", required_unless_present = "kernel")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the image: lower-case letters, digits, `.`, `_`, `-`; a bundle brings its own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Public key file or `RW...` line that may have signed a bundle [default: the user's own key]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
+    /// What FILE is
+    #[arg(long, value_enum, default_value = "linux-iso")]
+    pub(crate) kind: KindArg,
+    /// Kernel image (linux-netboot)
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initramfs file, in loading order (linux-netboot; repeatable)
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub(crate) initrd: Vec<PathBuf>,
+    /// Kernel command line instead of the boot entry's
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) cmdline: Option<String>,
+    /// Added to the boot entry's kernel command line
+    #[arg(long, value_name = "TEXT", conflicts_with = "cmdline")]
+    pub(crate) append: Option<String>,
+    /// Boot entry to take, by title or by number from 1 [default: the ISO's own default entry]
+    #[arg(long, value_name = "TITLE")]
+    pub(crate) entry: Option<String>,
+    /// How the second system looks for its medium
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) medium: MediumArg,
+    /// Where the image is put for the second system
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) placement: PlacementArg,
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
+    /// Read and chunk everything, say what would be stored, write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(super) fn run(args: ImportArgs, ui: &Ui) -> anyhow::Result<()> {
     // What cannot be read is complained of below, as what it was meant to be.

@@ -4,9 +4,20 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 use sparetire_manifest::{ImageKind, ImageName, Timestamp};
 
-use super::{ListArgs, show::kind_text};
+use super::StoreArgs;
+use super::show::kind_text;
 use crate::cli::Ui;
 use crate::store::Store;
+
+/// Arguments of `image list`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Show every version, not only the newest
+    #[arg(long)]
+    pub(crate) all: bool,
+}
 
 #[derive(Serialize)]
 struct Row {

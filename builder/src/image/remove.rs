@@ -4,10 +4,32 @@ use std::time::SystemTime;
 
 use indicatif::HumanBytes;
 
-use super::{RemoveArgs, image_name};
+use super::{WriteArgs, image_name};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode};
 use crate::store::{Removal, Store, StoreError};
+
+/// Arguments of `image remove`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct RemoveArgs {
+    /// Name of the image
+    pub(crate) name: String,
+    /// Version to remove; repeatable
+    #[arg(long, value_name = "N", group = "which")]
+    pub(crate) version: Vec<u64>,
+    /// Remove all versions but the newest N
+    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep: Option<u64>,
+    /// Remove the whole image
+    #[arg(long, group = "which")]
+    pub(crate) all: bool,
+    /// Say what would go, remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
 
 pub(super) fn run(args: &RemoveArgs, ui: &Ui) -> anyhow::Result<()> {
     let name = image_name(&args.name)?;

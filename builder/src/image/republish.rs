@@ -4,10 +4,36 @@ use std::time::SystemTime;
 
 use indicatif::HumanBytes;
 
-use super::{RepublishArgs, days, image_name};
+use super::{SignArgs, WriteArgs, days, image_name};
 use crate::cli::Ui;
 use crate::release::Signing;
 use crate::store::Store;
+
+/// Arguments of `image republish`.
+#[derive(Debug, clap::Args)]
+pub struct RepublishArgs {
+    /// Name of the image
+    pub(crate) name: String,
+    /// Version whose bytes become the newest [default: the newest, which makes sense with --repack]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// New version number; must be above every version in the store [default: UTC time as YYYYMMDDhhmmss]
+    #[arg(long, value_name = "N")]
+    pub(crate) new_version: Option<u64>,
+    /// Copy chunks out of packs that are mostly unused, so that `remove` and `gc` can give those back
+    #[arg(long)]
+    pub(crate) repack: bool,
+    /// Days for which "this is the newest version" stays believable
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    pub(crate) latest_days: u32,
+    /// Public key file or `RW...` line that may have signed before, beside the keys that sign now
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
 
 pub(super) fn run(args: &RepublishArgs, ui: &Ui) -> anyhow::Result<()> {
     let name = image_name(&args.name)?;

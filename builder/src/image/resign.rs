@@ -4,10 +4,27 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 
-use super::{ResignArgs, days, image_names};
+use super::{SignArgs, WriteArgs, days, image_names};
 use crate::cli::Ui;
 use crate::release::Signing;
 use crate::store::Store;
+
+/// Arguments of `image resign`.
+#[derive(Debug, clap::Args)]
+pub struct ResignArgs {
+    /// Names of images [default: all]
+    pub(crate) names: Vec<String>,
+    /// Drop the signatures of all other keys: the end of a change of keys
+    #[arg(long)]
+    pub(crate) only: bool,
+    /// Public key file or `RW...` line that has signed before; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust_key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
 
 pub(super) fn run(args: &ResignArgs, ui: &Ui) -> anyhow::Result<()> {
     let store = Store::open(&args.write.store.path()?)?;

@@ -7,9 +7,21 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 use sparetire_manifest::{BootRecipe, ImageKind, Index, Manifest, Medium, Place};
 
-use super::{ShowArgs, image_name};
+use super::{StoreArgs, image_name};
 use crate::cli::Ui;
 use crate::store::Store;
+
+/// Arguments of `image show`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// Name of the image
+    pub(crate) name: String,
+    /// Version [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
 
 #[derive(Serialize)]
 struct Shown<'a> {

@@ -1,15 +1,45 @@
 //! `image sync`: another folder or server, brought up to date with the store.
 
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
 use indicatif::HumanBytes;
 
-use super::{SyncArgs, image_names};
+use super::{WriteArgs, image_names, parse_duration};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode, coded};
 use crate::store::{Store, StoreError};
 use crate::transfer::{self, Credentials, Destination, Objects, Selection, Sent};
+
+/// Arguments of `image sync`.
+#[derive(Debug, clap::Args)]
+pub struct SyncArgs {
+    /// Folder, URL, or s3://BUCKET/PREFIX
+    pub(crate) destination: String,
+    /// Names of images [default: all]
+    pub(crate) names: Vec<String>,
+    /// Remove what the store does not have; packs go after the grace period (folders and S3)
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) delete: bool,
+    /// How long a pack stays there after the last version that needs it went: a number with s, m, h or d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub(crate) grace: Duration,
+    /// Say what would be sent, send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// S3 server other than Amazon's [default: $AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// File with credentials, as NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Certificate (PEM) of an authority to trust besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
 
 pub(super) fn run(args: &SyncArgs, ui: &Ui) -> anyhow::Result<()> {
     let destination = Destination::parse(&args.destination).code(ExitCode::Usage)?;

@@ -6,10 +6,29 @@ use anyhow::anyhow;
 use serde::Serialize;
 use sparetire_manifest::{Digest, ImageName, TrustedKeys};
 
-use super::{VerifyArgs, image_name, trusted_keys};
+use super::{StoreArgs, image_name, trusted_keys};
 use crate::cli::Ui;
 use crate::exit::{ExitCode, WithCode, coded, exit_code_of};
 use crate::store::{CheckError, Store, verify_version};
+
+/// Arguments of `image verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Name of the image
+    #[arg(required_unless_present = "all")]
+    pub(crate) name: Option<String>,
+    /// Version [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// Check every version, of every image where no name is given
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) all: bool,
+    /// Public key file or `RW...` line to trust [default: the user's own key]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
 
 #[derive(Serialize)]
 struct Holds {
