@@ -58,6 +58,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !options.skip_build {
         apt::install_missing(crate::packages::GROUPS)?;
         kernel::ensure(Series::default(), false)?;
+        // The program takes long; a kernel that cannot be packed is said before.
+        parts::kernel_source()?;
         loader::ensure(false, false)?;
         build()?;
     }

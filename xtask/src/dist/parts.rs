@@ -29,14 +29,20 @@ pub(super) struct Part {
     pub(super) path: PathBuf,
 }
 
+/// The source package of the stage-one kernel, "linux-source-6.12 6.12.3-1".
+pub(super) fn kernel_source() -> Result<String> {
+    let source = kernel::source(Series::default())?.context(
+        "which source the stage-one kernel is from is not known; run `cargo xtask kernel`",
+    )?;
+    check_kernel(&parts::dir().join(parts::KERNEL), &source)?;
+    Ok(source)
+}
+
 /// Every piece, read once for its digest.
 pub(super) fn gather() -> Result<Vec<Part>> {
     let built = |name: &str| parts::dir().join(name);
     let kernel_image = built(parts::KERNEL);
-    let kernel_source = kernel::source(Series::default())?.context(
-        "which source the stage-one kernel is from is not known; run `cargo xtask kernel`",
-    )?;
-    check_kernel(&kernel_image, &kernel_source)?;
+    let kernel_source = kernel_source()?;
     let ours = format!("sparetire {}", env!("CARGO_PKG_VERSION"));
     let loader_source = format!("{ours}, with {} linked in", source_of("libc6-dev")?);
     let syslinux = source_of("isolinux")?;
