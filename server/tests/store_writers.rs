@@ -216,8 +216,9 @@ fn a_writer_killed_at_any_moment_leaves_the_old_store_or_the_new_one() {
         killed += u32::from(import.wait().unwrap().code().is_none());
         let verified = site.run(&["image", "verify", "image"]);
         let found = verified.last().unwrap()["version"].as_u64().unwrap();
+        // One in between is that of an earlier writer, killed when its plan stood: the next one carried it out.
         assert!(
-            found == newest || found == version,
+            (newest..=version).contains(&found),
             "{found} after {newest}, {version} being imported"
         );
         advanced += u32::from(found == version);
