@@ -313,7 +313,9 @@ fn serve(network: &Network, site: &Site, store: &Path) -> Result<Background> {
     let config = site.path("nginx.conf");
     let text = site::nginx_config(site, store, &format!("{SERVER}:80"));
     std::fs::write(&config, text).context("writing nginx's configuration")?;
-    let mut nginx = network.at_server("nginx");
+    // Its workers outlive a killed master; in a process namespace of its own they do not.
+    let mut nginx = network.at_server("unshare");
+    nginx.args(["--pid", "--fork", "--kill-child", "nginx"]);
     nginx.args(["-e", "stderr", "-c"]).arg(&config);
     let nginx = Background::start_quiet(&nginx).context("starting nginx")?;
     let mut curl = network.at_client("curl");
