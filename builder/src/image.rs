@@ -213,6 +213,28 @@ impl SignArgs {
     }
 }
 
+/// Signing what is in a store already; shared by `renew`, `republish` and `resign`.
+#[derive(Debug, clap::Args)]
+pub struct ResignatureArgs {
+    /// Public key file or `RW...` line that may have signed before, beside the keys that sign now; repeatable
+    #[arg(long, value_name = "KEY")]
+    trust_key: Vec<String>,
+    #[command(flatten)]
+    sign: SignArgs,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+impl ResignatureArgs {
+    /// The store, the key that signs, and the keys whose signatures are believed.
+    fn open(&self) -> anyhow::Result<(Store, SigningKey, TrustedKeys)> {
+        let store = Store::open(&self.write.store.path()?)?;
+        let key = self.sign.signing_key()?;
+        let trusted = self.sign.trusted(&key, &self.trust_key)?;
+        Ok((store, key, trusted))
+    }
+}
+
 /// What a new version is called and how it is signed; shared by `import` and `build`.
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {

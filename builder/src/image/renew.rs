@@ -4,10 +4,9 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 
-use super::{SignArgs, WriteArgs, days, image_names};
+use super::{ResignatureArgs, days, image_names};
 use crate::cli::Ui;
 use crate::release::Signing;
-use crate::store::Store;
 
 /// Arguments of `image renew`.
 #[derive(Debug, clap::Args)]
@@ -17,25 +16,18 @@ pub struct RenewArgs {
     /// Days for which "this is the newest version" stays believable
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
     pub(crate) latest_days: u32,
-    /// Public key file or `RW...` line that may have signed before, beside the keys that sign now
-    #[arg(long, value_name = "KEY")]
-    pub(crate) trust_key: Vec<String>,
     #[command(flatten)]
-    pub(crate) sign: SignArgs,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
+    pub(crate) again: ResignatureArgs,
 }
 
 pub(super) fn run(args: &RenewArgs, ui: &Ui) -> anyhow::Result<()> {
-    let store = Store::open(&args.write.store.path()?)?;
-    let key = args.sign.signing_key()?;
-    let trusted = args.sign.trusted(&key, &args.trust_key)?;
+    let (store, key, trusted) = args.again.open()?;
     let signing = Signing {
         key: &key,
         latest_valid: days(args.latest_days),
         now: SystemTime::now().into(),
     };
-    let lock = args.write.lock(&store, ui)?;
+    let lock = args.again.write.lock(&store, ui)?;
     for name in image_names(&store, &args.names)? {
         let renewed = signing
             .renew(&lock, &name, &trusted)

@@ -4,10 +4,9 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 
-use super::{SignArgs, WriteArgs, days, image_names};
+use super::{ResignatureArgs, days, image_names};
 use crate::cli::Ui;
 use crate::release::Signing;
-use crate::store::Store;
 
 /// Arguments of `image resign`.
 #[derive(Debug, clap::Args)]
@@ -17,26 +16,19 @@ pub struct ResignArgs {
     /// Drop the signatures of all other keys: the end of a change of keys
     #[arg(long)]
     pub(crate) only: bool,
-    /// Public key file or `RW...` line that has signed before; repeatable
-    #[arg(long, value_name = "KEY")]
-    pub(crate) trust_key: Vec<String>,
     #[command(flatten)]
-    pub(crate) sign: SignArgs,
-    #[command(flatten)]
-    pub(crate) write: WriteArgs,
+    pub(crate) again: ResignatureArgs,
 }
 
 pub(super) fn run(args: &ResignArgs, ui: &Ui) -> anyhow::Result<()> {
-    let store = Store::open(&args.write.store.path()?)?;
-    let key = args.sign.signing_key()?;
-    let trusted = args.sign.trusted(&key, &args.trust_key)?;
+    let (store, key, trusted) = args.again.open()?;
     let signing = Signing {
         key: &key,
         // Pointers keep their dates: only signatures change.
         latest_valid: days(0),
         now: SystemTime::now().into(),
     };
-    let lock = args.write.lock(&store, ui)?;
+    let lock = args.again.write.lock(&store, ui)?;
     for name in image_names(&store, &args.names)? {
         let resigned = signing
             .resign(&lock, &name, &trusted, args.only)

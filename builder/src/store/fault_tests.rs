@@ -266,12 +266,8 @@ fn a_republication_that_ends_anywhere() {
     let site = Site::new();
     let before = store_with(&site, &[1, 2]);
     site.survives(before.path(), &|store| {
-        let ui = crate::cli::Ui {
-            json: false,
-            quiet: true,
-        };
         let lock = store.lock()?;
-        let progress = ui.progress("test", 0);
+        let progress = Progress::silent(0);
         site.signing(NOW)
             .republish(&lock, &image(), 1, Some(3), &site.trusted, Some(&progress))?;
         Ok(())
